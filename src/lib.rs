@@ -1,0 +1,24 @@
+//! NeuroShard: an SPMD trainer for clusters that do not trust each other.
+//!
+//! Modules stand in layer order; each imports only from above it. `ARCHITECTURE.md` tells why.
+
+pub mod crypto;
+pub mod metrics;
+pub mod rng;
+pub mod tensor;
+
+pub mod ops;
+
+#[allow(unsafe_code, reason = "SIMD intrinsics; see backend/mod.rs")]
+pub mod backend;
+pub mod data;
+pub mod model;
+pub mod optim;
+
+pub mod checkpoint;
+
+pub mod train;
+
+pub mod config;
+
+pub mod cli;
