@@ -1,0 +1,122 @@
+//! Instruction sets, detected once. The only file that asks what the CPU can do.
+
+use std::fmt;
+
+/// An instruction set this machine has: a value is proof of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(pub(super) Isa);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isa {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+}
+
+impl Level {
+    /// Plain Rust: the canonical level, present everywhere.
+    pub const PORTABLE: Self = Self(Isa::Portable);
+
+    /// Every level this machine has, worst first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "other architectures have the portable level only")]
+        let mut levels = vec![Self::PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::is_x86_feature_detected as has;
+            if has!("avx2") && has!("fma") {
+                levels.push(Self(Isa::Avx2));
+                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+                    levels.push(Self(Isa::Avx512));
+                    if has!("avx512bf16") {
+                        levels.push(Self(Isa::Avx512Bf16));
+                    }
+                }
+            }
+        }
+        levels
+    }
+
+    /// The last of [`Self::available`].
+    pub fn best() -> Self {
+        Self::available().pop().unwrap_or(Self::PORTABLE)
+    }
+
+    /// The level called `name` in a run file; `auto` is the best one.
+    pub fn by_name(name: &str) -> Result<Self, String> {
+        let available = Self::available();
+        if name == "auto" {
+            return Ok(Self::best());
+        }
+        if let Some(level) = available.iter().find(|l| l.name() == name) {
+            return Ok(*level);
+        }
+        let have: Vec<_> = available.iter().map(|l| l.name()).collect();
+        let have = have.join(", ");
+        if NAMES.contains(&name) {
+            return Err(format!("this CPU has no `{name}`; it has {have}; `auto` takes the best"));
+        }
+        Err(format!("no level is called `{name}`; this CPU has {have}; `auto` takes the best"))
+    }
+
+    /// Its name in a run file.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Isa::Portable => NAMES[0],
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => NAMES[1],
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => NAMES[2],
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => NAMES[3],
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "avx512bf16"];
+
+/// Calls the generic kernel `$f::<V>` compiled for `$level`; `$f` is an `unsafe fn` that requires
+/// only that `V`'s instruction set is available (and what its own SAFETY section names, which the
+/// caller of this macro states). May return a value.
+macro_rules! at_level {
+    ($level:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?) => {{
+        #[allow(unused_imports, reason = "lanes of other architectures are not there")]
+        use $crate::backend::cpu::{lanes, level::Isa};
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
+            // SAFETY: avx2 and fma are enabled in this function; the rest is the caller's.
+            unsafe { $f::<lanes::Avx2>($($arg),*) }
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+        unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {
+            // SAFETY: these features are enabled in this function; the rest is the caller's.
+            unsafe { $f::<lanes::Avx512>($($arg),*) }
+        }
+
+        match $level.0 {
+            // SAFETY: plain Rust has no requirement on the CPU.
+            Isa::Portable => unsafe { $f::<lanes::Portable>($($arg),*) },
+            // SAFETY: a `Level` holding this value is only made after detecting the features.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2($($arg),*) },
+            // SAFETY: a `Level` holding either value is only made after detecting the features.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 => unsafe { avx512($($arg),*) },
+        }
+    }};
+}
+pub(super) use at_level;

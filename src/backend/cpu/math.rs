@@ -1,0 +1,209 @@
+//! The contract's exponential, logarithm and row sum. `docs/ARITHMETIC.md` gives the formulas.
+//!
+//! Every level runs the same multiplications, additions and FMAs in the same order, so results
+//! agree to the bit. Largest error seen against f64: 1 ulp (see `tests/ops`).
+
+use super::lanes::Lanes;
+
+/// `exp(x)`: +0 below -87, +infinity above 88, NaN for NaN.
+///
+/// Range reduction by `n = round(x / ln 2)` with a two-part ln 2, then Cephes' polynomial of
+/// degree 7 in Horner form with FMAs, then the exponent by integer addition.
+///
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+pub unsafe fn exp<V: Lanes>(x: V) -> V {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let magic = V::splat(ROUND);
+        let shifted = V::splat(std::f32::consts::LOG2_E).fma(x, magic);
+        let n = shifted.sub(magic);
+        let r = n.fma(V::splat(-LN2_HI), x);
+        let r = n.fma(V::splat(-LN2_LO), r);
+        let mut p = V::splat(EXP[0]);
+        p = p.fma(r, V::splat(EXP[1]));
+        p = p.fma(r, V::splat(EXP[2]));
+        p = p.fma(r, V::splat(EXP[3]));
+        p = p.fma(r, V::splat(EXP[4]));
+        p = p.fma(r, V::splat(EXP[5]));
+        let y = p.fma(r.mul(r), r).add(V::splat(1.0));
+        let y = y.mul(shifted.exponent_of_shifted());
+        let y = V::select_less(x, V::splat(EXP_LOWEST), V::splat(0.0), y);
+        V::select_less(V::splat(EXP_HIGHEST), x, V::splat(f32::INFINITY), y)
+    }
+}
+
+/// Natural logarithm of a positive normal number; +infinity for it, NaN for NaN.
+///
+/// `x = m * 2^e` with m in [sqrt(1/2), sqrt(2)), then Cephes' polynomial in m - 1 with FMAs.
+/// Compiled within a level's shell its FMAs are instructions; elsewhere they are calls.
+#[inline(always)]
+pub fn log(x: f32) -> f32 {
+    if x.is_nan() || x == f32::INFINITY {
+        return x;
+    }
+    let bits = x.to_bits().wrapping_sub(SQRT_HALF_BITS);
+    let e = (bits as i32 >> 23) as f32;
+    let m = f32::from_bits((bits & 0x007f_ffff) + SQRT_HALF_BITS) - 1.0;
+    let z = m * m;
+    let mut p = LOG[0];
+    for c in &LOG[1..] {
+        p = p.mul_add(m, *c);
+    }
+    let y = (p * m) * z;
+    let y = e.mul_add(LN2_LO, y);
+    let y = z.mul_add(-0.5, y);
+    e.mul_add(LN2_HI, m + y)
+}
+
+/// Number of interleaved partial sums: a constant of the contract.
+pub const PARTIALS: usize = 128;
+
+/// The contract's row sum in the making: element `i` of a row goes to partial `i % 128`.
+///
+/// Partials live in `128 / V::LEN` registers, [`Self::at`] of which holds partials
+/// `k * V::LEN ..`; [`Self::total`] is the butterfly: partial p with p + 64, then 32, 16, … 1.
+#[derive(Clone, Copy)]
+pub struct RowSum<V>([V; 16]);
+
+impl<V: Lanes> RowSum<V> {
+    /// Registers in use.
+    pub const REGISTERS: usize = PARTIALS / V::LEN;
+
+    /// All partials +0.
+    ///
+    /// # Safety
+    /// `V`'s instruction set is available.
+    #[inline(always)]
+    pub unsafe fn zero() -> Self {
+        // SAFETY: by this function's contract.
+        Self([unsafe { V::splat(0.0) }; 16])
+    }
+
+    /// Register `k`, to read or to add to.
+    #[inline(always)]
+    pub fn at(&mut self, k: usize) -> &mut V {
+        &mut self.0[k]
+    }
+
+    /// The sum of the partials by the butterfly.
+    ///
+    /// # Safety
+    /// `V`'s instruction set is available.
+    #[inline(always)]
+    pub unsafe fn total(mut self) -> f32 {
+        let mut width = Self::REGISTERS;
+        while width > 1 {
+            width /= 2;
+            for k in 0..width {
+                // SAFETY: by this function's contract.
+                self.0[k] = unsafe { self.0[k].add(self.0[k + width]) };
+            }
+        }
+        // SAFETY: by this function's contract.
+        unsafe { self.0[0].butterfly() }
+    }
+}
+
+/// The row sum of squares of `len` elements from `x` on.
+///
+/// # Safety
+/// `V`'s instruction set is available; `x` points to `len` readable elements.
+#[inline(always)]
+pub unsafe fn row_sum_squares<V: Lanes>(x: *const f32, len: usize) -> f32 {
+    // SAFETY: offsets stay below `len`; the rest is this function's contract.
+    unsafe {
+        let mut sum = RowSum::<V>::zero();
+        let mut i = 0;
+        while i + PARTIALS <= len {
+            for k in 0..RowSum::<V>::REGISTERS {
+                let x = V::load(x.add(i + k * V::LEN));
+                *sum.at(k) = x.fma(x, *sum.at(k));
+            }
+            i += PARTIALS;
+        }
+        let mut k = 0;
+        while i < len {
+            let count = V::LEN.min(len - i);
+            let x = V::load_first(x.add(i), count);
+            *sum.at(k) = x.fma(x, *sum.at(k));
+            i += count;
+            k += 1;
+        }
+        sum.total()
+    }
+}
+
+/// Adding and subtracting 1.5 * 2^23 rounds to an integer, ties to even.
+const ROUND: f32 = 12_582_912.0;
+const LN2_HI: f32 = 0.693_359_375;
+const LN2_LO: f32 = -2.121_944_4e-4;
+/// Cephes expf: exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2) / 2.
+const EXP: [f32; 6] = [
+    1.987_569_1e-4,
+    1.398_199_9e-3,
+    8.333_452e-3,
+    4.166_579_5e-2,
+    1.666_666_5e-1,
+    5.000_000_1e-1,
+];
+const EXP_LOWEST: f32 = -87.0;
+const EXP_HIGHEST: f32 = 88.0;
+/// Cephes logf: log(1 + m) = m - m^2 / 2 + m^3 P(m).
+const LOG: [f32; 9] = [
+    7.037_683_6e-2,
+    -1.151_461e-1,
+    1.167_699_9e-1,
+    -1.242_014_1e-1,
+    1.424_932_3e-1,
+    -1.666_805_7e-1,
+    2.000_071_5e-1,
+    -2.499_999_4e-1,
+    3.333_333_1e-1,
+];
+/// The bits of sqrt(1/2), rounded down.
+const SQRT_HALF_BITS: u32 = 0x3f35_04f3;
+
+#[cfg(test)]
+mod tests {
+    use super::super::lanes::Portable;
+    use super::*;
+
+    #[test]
+    fn exp_is_within_an_ulp_of_f64() {
+        let mut worst = 0.0f64;
+        for i in -87_000..=88_000 {
+            let x = i as f32 * 1e-3;
+            // SAFETY: plain Rust has no requirement.
+            let got = unsafe { exp(Portable::splat(x)).first() } as f64;
+            let want = (x as f64).exp();
+            worst = worst.max((got - want).abs() / want / f64::from(f32::EPSILON));
+        }
+        assert!(worst <= 1.0, "error of {worst} ulp");
+    }
+
+    #[test]
+    fn exp_at_the_edges() {
+        // SAFETY: plain Rust has no requirement.
+        let exp = |x: f32| unsafe { exp(Portable::splat(x)).first() };
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(-87.1).to_bits(), 0);
+        assert_eq!(exp(f32::NEG_INFINITY).to_bits(), 0);
+        assert_eq!(exp(88.1), f32::INFINITY);
+        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn log_is_within_an_ulp_or_so_of_f64() {
+        for i in 1..400_000u32 {
+            let x = i as f32 * 0.01;
+            let (got, want) = (f64::from(log(x)), f64::from(x).ln());
+            let bound = 1.5 * f64::from(f32::EPSILON) * want.abs().max(1e-2);
+            assert!((got - want).abs() <= bound, "log({x}) = {got}, not {want}");
+        }
+        assert_eq!(log(1.0), 0.0);
+        assert_eq!(log(f32::INFINITY), f32::INFINITY);
+    }
+}

@@ -1,0 +1,158 @@
+//! What each operation computes; how is `backend`'s affair.
+//!
+//! One file per operation: formula, source, shapes, the order of every sum. The checked functions
+//! (`rmsnorm::forward`, …) are what callers use; each operation's `Kernel` trait is what a backend
+//! supplies. `docs/ARITHMETIC.md` defines every result to the bit.
+
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod elementwise;
+pub mod embedding;
+pub mod matmul;
+pub mod norm;
+pub mod rmsnorm;
+pub mod rope;
+pub mod swiglu;
+
+use std::fmt::Debug;
+
+use crate::tensor::DType;
+use crate::tensor::Element;
+use crate::tensor::Tensor;
+use crate::tensor::View;
+use crate::tensor::ViewMut;
+
+/// Every operation the model needs, on one device.
+///
+/// Callers use the checked functions (`rmsnorm::forward`, …), never these methods.
+pub trait Kernels:
+    Debug
+    + Send
+    + Sync
+    + adamw::Kernel
+    + attention::Kernel
+    + cross_entropy::Kernel
+    + elementwise::Kernel
+    + embedding::Kernel
+    + matmul::Kernel
+    + norm::Kernel
+    + rmsnorm::Kernel
+    + rope::Kernel
+    + swiglu::Kernel
+{
+    /// What these kernels run on, for logs: `cpu avx512bf16, 2 threads`.
+    fn describe(&self) -> String;
+    /// A tensor of zeros in the memory these kernels work on.
+    fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError>;
+}
+
+/// How the inputs of matrix products are rounded, and how their sums run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// f32 inputs; each output one chain of FMAs over k ascending.
+    F32,
+    /// Inputs rounded to bf16 (nearest even); one chain of f32 FMAs over pairs of k ascending,
+    /// within a pair the odd element first; subnormal inputs and results flushed to zero.
+    Bf16,
+}
+
+/// Why an operation was refused or failed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpError {
+    /// An argument's shape contradicts the contract.
+    #[error("{what}: expected shape {want:?}, got {got:?}")]
+    Shape {
+        /// Operation and argument, such as `rmsnorm::forward out`.
+        what: &'static str,
+        /// Shape that the contract asks for.
+        want: Vec<usize>,
+        /// Shape that was passed.
+        got: Vec<usize>,
+    },
+    /// An argument has another element type than the contract asks for, or lives elsewhere.
+    #[error("{what}: expected {want:?} elements on this device, got {got:?}")]
+    Place {
+        /// Operation and argument.
+        what: &'static str,
+        /// Type that the contract asks for.
+        want: DType,
+        /// Type that was passed.
+        got: DType,
+    },
+    /// An extent breaks a rule of the operation.
+    #[error("{what}: {why}")]
+    Extent {
+        /// Operation and argument.
+        what: &'static str,
+        /// The rule.
+        why: String,
+    },
+    /// A token is not in the vocabulary.
+    #[error("{what}: token {token} at position {index} is outside the vocabulary of {vocab}")]
+    Token {
+        /// Operation and argument.
+        what: &'static str,
+        /// Row of the token.
+        index: usize,
+        /// The token.
+        token: u32,
+        /// Number of tokens there are.
+        vocab: usize,
+    },
+    /// Memory could not be had.
+    #[error("cannot allocate {bytes} bytes on {device}")]
+    Memory {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Where.
+        device: String,
+    },
+    /// The device reported a failure.
+    #[error("{op}: launch failed: {cause}")]
+    Launch {
+        /// Operation.
+        op: &'static str,
+        /// The driver's words.
+        cause: String,
+    },
+}
+
+/// Checks one argument's shape.
+pub fn expect_shape(what: &'static str, got: &[usize], want: &[usize]) -> Result<(), OpError> {
+    if got == want {
+        return Ok(());
+    }
+    Err(OpError::Shape { what, want: want.to_vec(), got: got.to_vec() })
+}
+
+/// The two extents of a matrix argument.
+pub(crate) fn matrix(what: &'static str, shape: &[usize]) -> Result<[usize; 2], OpError> {
+    match *shape {
+        [rows, columns] => Ok([rows, columns]),
+        _ => Err(OpError::Shape { what, want: vec![0, 0], got: shape.to_vec() }),
+    }
+}
+
+/// The host elements of an argument; for host backends.
+pub fn host<'a, E: Element>(what: &'static str, view: View<'a>) -> Result<&'a [E], OpError> {
+    let got = view.dtype();
+    view.host().ok_or(OpError::Place { what, want: E::DTYPE, got })
+}
+
+/// The host elements of an argument; for host backends.
+pub fn host_mut<'a, E: Element>(
+    what: &'static str,
+    view: ViewMut<'a>,
+) -> Result<&'a mut [E], OpError> {
+    let got = view.dtype();
+    view.host().ok_or(OpError::Place { what, want: E::DTYPE, got })
+}
+
+/// Checks that every token is below `vocab`; for backends that can see the tokens.
+pub fn expect_tokens(what: &'static str, tokens: &[u32], vocab: usize) -> Result<(), OpError> {
+    match tokens.iter().position(|&t| t as usize >= vocab) {
+        None => Ok(()),
+        Some(index) => Err(OpError::Token { what, index, token: tokens[index], vocab }),
+    }
+}
