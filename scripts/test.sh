@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs every check of the project, in order; the same here and in continuous integration.
+# Needs a Rust toolchain and a C compiler; says what is missing and how to get it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/requirements.sh
+require_rust
+require_cc
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "format"
+if cargo fmt --version >/dev/null 2>&1; then
+  cargo fmt --check
+else
+  echo "SKIPPED LOUDLY: cargo fmt is not installed (rustup component add rustfmt)"
+fi
+
+step "clippy, warnings denied"
+if cargo clippy --version >/dev/null 2>&1; then
+  cargo clippy --locked --all-targets -- -D warnings
+else
+  echo "SKIPPED LOUDLY: clippy is not installed (rustup component add clippy)"
+fi
+
+step "tests"
+cargo test --locked
+
+step "benches, once each, as tests"
+cargo bench --locked --profile dev --bench ops --bench train_step -- --test
+
+step "documentation, warnings denied"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+
+step "all checks passed"
