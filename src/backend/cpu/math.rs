@@ -34,6 +34,12 @@ pub unsafe fn exp<V: Lanes>(x: V) -> V {
     }
 }
 
+/// [`exp`] of one number, in plain Rust: the same bits.
+pub fn exp_scalar(x: f32) -> f32 {
+    // SAFETY: plain Rust has no requirement on the CPU.
+    unsafe { exp(super::lanes::Portable::splat(x)).first() }
+}
+
 /// Natural logarithm of a positive normal number; +infinity for it, NaN for NaN.
 ///
 /// `x = m * 2^e` with m in [sqrt(1/2), sqrt(2)), then Cephes' polynomial in m - 1 with FMAs.

@@ -16,6 +16,7 @@ mod matmul;
 mod norm;
 mod rmsnorm;
 mod rope;
+mod scratch;
 mod swiglu;
 
 pub use level::Level;
