@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::backend::cpu::scratch::Scratch;
 use crate::ops::OpError;
+use crate::ops::attention::Append;
 use crate::ops::attention::Backward;
 use crate::ops::attention::Decode;
 use crate::ops::attention::Extents;
@@ -67,6 +68,17 @@ impl Kernel for super::Cpu {
         self.run(|| {
             each_group(e).for_each(|(sequence, kv_head)| job.group(sequence, kv_head, &dqkv));
         });
+        Ok(())
+    }
+
+    fn attention_append(&self, args: Append<'_>) -> Result<(), OpError> {
+        let width = args.cache.shape()[1];
+        let row = args.qkv.shape()[1];
+        let cache = host_mut::<f32>("attention::append cache", args.cache)?;
+        let qkv = host::<f32>("attention::append qkv", args.qkv)?;
+        for (to, from) in cache.chunks_exact_mut(width).zip(qkv.chunks_exact(row)) {
+            to.copy_from_slice(&from[row - width..]);
+        }
         Ok(())
     }
 
