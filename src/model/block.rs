@@ -46,11 +46,7 @@ impl Pass<'_> {
         }
     }
 
-    fn rotate(
-        &self,
-        qkv: &mut Tensor,
-        direction: rope::Direction,
-    ) -> Result<(), OpError> {
+    fn rotate(&self, qkv: &mut Tensor, direction: rope::Direction) -> Result<(), OpError> {
         rope::rotate(
             self.kernels,
             rope::Rotate {

@@ -28,15 +28,9 @@ pub struct Memory {
 impl Memory {
     /// For micro-batches of `sequences` sequences of `seq_len` tokens.
     pub fn of(dims: &Dims, sequences: usize, seq_len: usize, passes: Passes) -> Self {
-        let [c, f, v, layers, w, hd] = [
-            dims.width,
-            dims.ffn,
-            dims.vocab,
-            dims.layers,
-            dims.qkv_width(),
-            dims.heads_width(),
-        ]
-        .map(|x| x as u64);
+        let [c, f, v, layers, w, hd] =
+            [dims.width, dims.ffn, dims.vocab, dims.layers, dims.qkv_width(), dims.heads_width()]
+                .map(|x| x as u64);
         let n = sequences as u64 * seq_len as u64;
         let weights = 4 * dims.parameters();
         let tied = if dims.tied { 4 * v * c } else { 0 };

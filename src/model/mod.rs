@@ -26,6 +26,7 @@ pub use neurollm::Gradients;
 pub use neurollm::NeuroLlm;
 pub use params::BlockParams;
 pub use params::Params;
+pub use params::is_norm;
 pub use sampling::Sampling;
 pub use sampling::choose;
 

@@ -90,10 +90,7 @@ pub struct Params<T> {
 
 impl<T> Params<T> {
     /// Applies `f` to every name and value in canonical order; stops at the first error.
-    pub fn try_map<U, E>(
-        self,
-        mut f: impl FnMut(&str, T) -> Result<U, E>,
-    ) -> Result<Params<U>, E> {
+    pub fn try_map<U, E>(self, mut f: impl FnMut(&str, T) -> Result<U, E>) -> Result<Params<U>, E> {
         let embedding = f("embedding", self.embedding)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (layer, block) in self.blocks.into_iter().enumerate() {

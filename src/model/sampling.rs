@@ -21,8 +21,7 @@ pub struct Sampling {
 pub fn choose(logits: &[f32], sampling: Sampling, uniform: f64) -> u32 {
     let mut ranked: Vec<u32> = (0..logits.len() as u32).collect();
     let logit = |token: &u32| logits[*token as usize];
-    let by_rank =
-        |a: &u32, b: &u32| logit(b).total_cmp(&logit(a)).then_with(|| a.cmp(b));
+    let by_rank = |a: &u32, b: &u32| logit(b).total_cmp(&logit(a)).then_with(|| a.cmp(b));
     if sampling.temperature <= 0.0 {
         return ranked.into_iter().min_by(by_rank).unwrap_or(0);
     }
@@ -31,9 +30,8 @@ pub fn choose(logits: &[f32], sampling: Sampling, uniform: f64) -> u32 {
         ranked.truncate(sampling.top_k);
     }
     let Some(best) = ranked.first().map(logit) else { return 0 };
-    let weight = |token: &u32| {
-        libm::exp((f64::from(logit(token)) - f64::from(best)) / sampling.temperature)
-    };
+    let weight =
+        |token: &u32| libm::exp((f64::from(logit(token)) - f64::from(best)) / sampling.temperature);
     let weights: Vec<f64> = ranked.iter().map(weight).collect();
     let total: f64 = weights.iter().sum();
     let mut kept = 0.0;
