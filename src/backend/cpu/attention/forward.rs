@@ -111,11 +111,8 @@ impl Job {
         first: usize,
     ) -> Softmax {
         let (level, precision, d) = (self.level, self.precision, self.extents.head_dim);
-        let mut state = Softmax {
-            max: [f32::NEG_INFINITY; LANES],
-            sum: [0.0; LANES],
-            alpha: [0.0; LANES],
-        };
+        let mut state =
+            Softmax { max: [f32::NEG_INFINITY; LANES], sum: [0.0; LANES], alpha: [0.0; LANES] };
         let end = (first + LANES).min(k.len() / d).next_multiple_of(2);
         for tile in (0..end).step_by(KEY_TILE) {
             let keys = KEY_TILE.min(end - tile);
