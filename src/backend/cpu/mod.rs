@@ -17,6 +17,7 @@ mod norm;
 mod rmsnorm;
 mod rope;
 mod scratch;
+mod split;
 mod swiglu;
 
 pub use level::Level;
