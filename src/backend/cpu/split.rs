@@ -65,19 +65,6 @@ pub(super) fn fence(streamed: bool) {
     let _ = streamed;
 }
 
-/// Asks for the cache line at `address` in the second-level cache; any address will do.
-#[inline(always)]
-pub(super) fn prefetch(address: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: part of SSE, which every x86-64 has; a prefetch never faults.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
 /// Up to here a thread is done sooner than another one is woken.
 pub(super) const SMALL_ELEMENTS: usize = 16 << 10;
 const MIN_TASK_ELEMENTS: usize = 8 << 10;

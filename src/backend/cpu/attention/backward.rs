@@ -212,6 +212,7 @@ impl Job<'_> {
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
+#[allow(clippy::extra_unused_type_parameters, reason = "names the level to compile for")]
 unsafe fn deltas_of<V: Lanes>(
     delta: &mut [f32],
     dout: &[f32],

@@ -19,6 +19,7 @@ pub(super) fn round(level: Level, precision: Precision, data: &mut [f32]) {
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
+#[allow(clippy::extra_unused_type_parameters, reason = "names the level to compile for")]
 unsafe fn round_all<V: Lanes>(data: &mut [f32]) {
     for x in data {
         *x = flush::bf16(*x);
