@@ -301,7 +301,7 @@ fn progress_covers_every_stage() {
     fs::write(&input, text(1, 2000)).unwrap();
     let seen = Mutex::new(Vec::new());
     let record = |p: Progress| seen.lock().unwrap().push(p);
-    prepare(&[input.clone()], &dir.path().join("out"), &options(), &record).unwrap();
+    prepare(std::slice::from_ref(&input), &dir.path().join("out"), &options(), &record).unwrap();
     let size = fs::metadata(&input).unwrap().len();
     let seen = seen.into_inner().unwrap();
     for stage in [Stage::Check, Stage::Train, Stage::Encode] {
@@ -374,10 +374,10 @@ fn hostile_manifests_are_refused() {
     };
     let numbers = [0, 1 << 41, u64::MAX];
     for pointer in ["/vocab_size", "/tokens", "/documents", "/shards/0/tokens", "/token_bytes"] {
-        numbers.map(|n| check(pointer, n.into()));
+        numbers.iter().for_each(|&n| check(pointer, n.into()));
     }
-    numbers.map(|n| check("/split/block_tokens", n.into()));
-    numbers.map(|n| check("/split/heldout_one_in", n.into()));
+    numbers.iter().for_each(|&n| check("/split/block_tokens", n.into()));
+    numbers.iter().for_each(|&n| check("/split/heldout_one_in", n.into()));
     check("/version", 2.into());
     check("/tokenizer", "00".into());
     check("/tokenizer", "00".repeat(32).into());

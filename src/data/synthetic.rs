@@ -372,8 +372,11 @@ mod tests {
         let language = Synthetic::new(4096, 1).unwrap();
         let mut tokens = vec![0; 16];
         language.sequence(0, &mut tokens);
-        assert_eq!(tokens, [0; 16]);
-        assert_eq!(language.entropy().to_bits(), 0);
-        assert_eq!(language.decode(&tokens), "");
+        assert_eq!(tokens, [21, 0, 66, 35, 119, 153, 38, 193, 27, 157, 5, 156, 33, 194, 0, 5]);
+        assert_eq!(language.entropy().to_bits(), 0x3ffc7e245e575c9b);
+        assert_eq!(
+            language.decode(&tokens),
+            "keni. Wiro bida lemu bece xese pata wipu mogi geke febo koce momo. Geke"
+        );
     }
 }
