@@ -40,6 +40,14 @@ pub trait Lanes: Copy {
     unsafe fn div(self, rhs: Self) -> Self;
     /// `self * a + b`, rounded once.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
+    /// `self * a + b`, rounded once, where a subnormal `b` and a subnormal result are zero, as in
+    /// `vdpbf16ps`; `self` and `a` are not subnormal. Between `flush::enter` and `flush::leave`
+    /// only: the vector types leave the flushing to the MXCSR register.
+    #[inline(always)]
+    unsafe fn fma_flushed(self, a: Self, b: Self) -> Self {
+        // SAFETY: by the trait's contract.
+        unsafe { self.fma(a, b) }
+    }
     /// IEEE square root.
     unsafe fn sqrt(self) -> Self;
     /// `self > rhs ? self : rhs` (so `rhs` where either is NaN).
@@ -113,6 +121,10 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i].mul_add(a.0[i], b.0[i])))
+    }
+    #[inline(always)]
+    unsafe fn fma_flushed(self, a: Self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| super::flush::fma(self.0[i], a.0[i], b.0[i])))
     }
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {

@@ -8,6 +8,7 @@ mod attention;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
+mod flush;
 pub mod lanes;
 mod level;
 pub mod math;

@@ -1,0 +1,53 @@
+//! Matrix products: both operands packed into panels, a register tile run over them.
+//!
+//! The bf16 profile uses the kernel of the f32 one: packing rounds to bf16 (kept as f32) and swaps
+//! the two elements of each pair, so that one ascending chain of FMAs runs odd element first; the
+//! kernel then runs with flush-to-zero. Where `vdpbf16ps` is faster than two FMAs, `pairs` serves.
+
+mod kernel;
+mod pack;
+mod product;
+
+use crate::ops::OpError;
+use crate::ops::host;
+use crate::ops::host_mut;
+use crate::ops::matmul::BackwardInput;
+use crate::ops::matmul::BackwardWeight;
+use crate::ops::matmul::Forward;
+use crate::ops::matmul::Kernel;
+use product::Operand;
+use product::Product;
+use product::Start;
+
+impl Kernel for super::Cpu {
+    fn matmul_forward(&self, args: Forward<'_>) -> Result<(), OpError> {
+        let (inner, outer) = (args.weight.shape()[1], args.weight.shape()[0]);
+        let a = Operand::rows_by_k(host("matmul::forward inp", args.inp)?, inner);
+        let b = Operand::rows_by_k(host("matmul::forward weight", args.weight)?, inner);
+        let out = host_mut("matmul::forward out", args.out)?;
+        let product = Product { a, b, k: inner, precision: args.precision, start: Start::Zero };
+        self.run(|| product.run(self.level(), out, outer));
+        Ok(())
+    }
+
+    fn matmul_backward_input(&self, args: BackwardInput<'_>) -> Result<(), OpError> {
+        let (inner, outer) = (args.weight.shape()[1], args.weight.shape()[0]);
+        let a = Operand::rows_by_k(host("matmul::backward_input dout", args.dout)?, outer);
+        let b = Operand::k_by_rows(host("matmul::backward_input weight", args.weight)?, inner);
+        let out = host_mut("matmul::backward_input dinp", args.dinp)?;
+        let product = Product { a, b, k: outer, precision: args.precision, start: Start::Zero };
+        self.run(|| product.run(self.level(), out, inner));
+        Ok(())
+    }
+
+    fn matmul_backward_weight(&self, args: BackwardWeight<'_>) -> Result<(), OpError> {
+        let (inner, outer) = (args.inp.shape()[1], args.dout.shape()[1]);
+        let n = args.inp.shape()[0];
+        let a = Operand::k_by_rows(host("matmul::backward_weight dout", args.dout)?, outer);
+        let b = Operand::k_by_rows(host("matmul::backward_weight inp", args.inp)?, inner);
+        let out = host_mut("matmul::backward_weight dweight", args.dweight)?;
+        let product = Product { a, b, k: n, precision: args.precision, start: Start::Existing };
+        self.run(|| product.run(self.level(), out, inner));
+        Ok(())
+    }
+}
