@@ -1,0 +1,177 @@
+//! What can be wrong with data, said so that the user knows where and what to do.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A failure to prepare, open or read data.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file could not be written; nothing was left behind.
+    #[error("cannot write {}: {source}{}", path.display(), write_remedy(source))]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The inputs hold no text at all.
+    #[error("{}: no .txt file here; give .txt files or folders that hold some", path.display())]
+    NoText {
+        /// The folder, or the file of another kind.
+        path: PathBuf,
+    },
+    /// One input appears twice.
+    #[error("{} is given twice; name each text once", path.display())]
+    DuplicateInput {
+        /// The second appearance.
+        path: PathBuf,
+    },
+    /// A text of no bytes.
+    #[error("{} is empty; remove it from the inputs", path.display())]
+    EmptyText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A NUL byte: no text has one.
+    #[error(
+        "{} is binary: a NUL byte at offset {offset}; only UTF-8 text can be prepared",
+        path.display()
+    )]
+    BinaryText {
+        /// The file.
+        path: PathBuf,
+        /// Bytes from its start.
+        offset: u64,
+    },
+    /// Bytes that are not UTF-8.
+    #[error(
+        "{} is not UTF-8: invalid byte at offset {offset}; convert it first, for instance with \
+         iconv -t UTF-8",
+        path.display()
+    )]
+    InvalidUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Bytes from its start.
+        offset: u64,
+    },
+    /// An input changed between the check and the use.
+    #[error("{} changed while it was prepared; run again when it is at rest", path.display())]
+    InputChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The output folder holds something.
+    #[error("{} exists and is not an empty folder; choose another --out or remove it", path.display())]
+    OutputExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A number outside what is possible.
+    #[error("{key} = {value}: must be {bounds}")]
+    OutOfRange {
+        /// Name of the setting.
+        key: &'static str,
+        /// What was given.
+        value: u64,
+        /// What is allowed.
+        bounds: &'static str,
+    },
+    /// Too few tokens to train and to hold out.
+    #[error(
+        "the text gives {tokens} tokens, but two blocks of {block_tokens} are the least (one to \
+         train on, one held out); add text or lower --block-tokens"
+    )]
+    TooLittleText {
+        /// Tokens there are.
+        tokens: u64,
+        /// Tokens of a block.
+        block_tokens: u64,
+    },
+    /// Sequences longer than the blocks of the corpus.
+    #[error(
+        "seq_len = {seq_len}, but the blocks of {} hold sequences of at most {max}; lower \
+         train.seq_len or prepare the data again with --block-tokens {} or more",
+        path.display(), seq_len + 1
+    )]
+    SequenceTooLong {
+        /// The prepared folder.
+        path: PathBuf,
+        /// Tokens of a sequence.
+        seq_len: usize,
+        /// The most that the blocks allow.
+        max: u64,
+    },
+    /// A tokenizer that cannot be used.
+    #[error("tokenizer {}: {reason}", path.display())]
+    Tokenizer {
+        /// The file, or where it would be written.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A manifest that cannot be believed.
+    #[error("{}: {reason}; prepare the data again, or restore the file", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A shard that is not what the manifest says.
+    #[error("shard {}: {reason}; restore the file, or prepare the data again", path.display())]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A sequence that does not exist.
+    #[error("sequence {index} of {count}: no such {part} sequence")]
+    NoSuchSequence {
+        /// `training` or `held-out`.
+        part: &'static str,
+        /// What was asked for.
+        index: u64,
+        /// How many there are.
+        count: u64,
+    },
+    /// A text that the synthetic language has no word for.
+    #[error("{word:?} is no word of the synthetic language; a sample of generated text shows some")]
+    UnknownWord {
+        /// The first such word.
+        word: String,
+    },
+}
+
+impl DataError {
+    /// For `map_err` on reads of `path`.
+    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| Self::Read { path: path.to_path_buf(), source }
+    }
+
+    /// For `map_err` on writes of `path`.
+    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| Self::Write { path: path.to_path_buf(), source }
+    }
+}
+
+fn write_remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space or choose another folder (nothing was left behind)"
+        }
+        _ => "",
+    }
+}
