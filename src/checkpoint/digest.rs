@@ -1,22 +1,27 @@
 //! Hashes of the training state: parallel BLAKE3 per tensor, and one hash over all.
 //!
 //! The state hash covers, in this order and nothing else (integers little-endian, strings with
-//! their length as u64 before them): the domain below, the arithmetic version (u32), step, seed,
+//! their length as u64 before them): the arithmetic version (u32), step, seed,
 //! next sequence (u64 each), the guard's words (count, then u64 each), the number of tensors (u64),
 //! and per tensor in canonical order: group (u8), name, rank (u64), extents (u64), BLAKE3 of its
 //! bytes. Random numbers are addressed by (seed, purpose, step, index), so seed and step are their
 //! whole state. Threads, level, micro-batch and folder names do not enter.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use blake3::hazmat::{HasherExt, Mode, left_subtree_len, merge_subtrees_non_root};
-use blake3::hazmat::{ChainingValue, merge_subtrees_root};
+use blake3::hazmat::{ChainingValue, ContextKey, HasherExt, Mode};
+use blake3::hazmat::{hash_derive_key_context, left_subtree_len};
+use blake3::hazmat::{merge_subtrees_non_root, merge_subtrees_root};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Source};
+use crate::crypto::Domain;
+use crate::crypto::Hash;
+use crate::crypto::Hasher;
 
 /// Everything of a run's state but its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,26 +37,16 @@ pub struct Progress {
     pub guard: Vec<u64>,
 }
 
-/// Hash of a training state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StateHash(pub blake3::Hash);
-
-impl std::fmt::Display for StateHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.to_hex().as_str())
-    }
-}
-
 /// One tensor as the state hash sees it.
 pub(super) struct Leaf<'a> {
     pub group: super::Group,
     pub name: &'a str,
     pub shape: &'a [usize],
-    pub hash: blake3::Hash,
+    pub hash: Hash,
 }
 
 /// Hash of a state in memory; `tensors` in canonical order.
-pub fn state_hash(progress: &Progress, tensors: &[Source<'_>]) -> Result<StateHash, Error> {
+pub fn state_hash(progress: &Progress, tensors: &[Source<'_>]) -> Result<Hash, Error> {
     let hashes = hash_sources(tensors)?;
     let shapes: Vec<_> = tensors.iter().map(|t| t.view.shape()).collect();
     let leaves = tensors.iter().zip(&shapes).zip(&hashes).map(|((tensor, shape), &hash)| Leaf {
@@ -64,7 +59,7 @@ pub fn state_hash(progress: &Progress, tensors: &[Source<'_>]) -> Result<StateHa
 }
 
 /// Hash of every tensor, on all threads of the current pool.
-pub(super) fn hash_sources(tensors: &[Source<'_>]) -> Result<Vec<blake3::Hash>, Error> {
+pub(super) fn hash_sources(tensors: &[Source<'_>]) -> Result<Vec<Hash>, Error> {
     tensors.par_iter().map(|tensor| Ok(hash_bytes(bytes_of(tensor)?))).collect()
 }
 
@@ -75,22 +70,17 @@ pub(super) fn bytes_of<'a>(tensor: &Source<'a>) -> Result<&'a [u8], Error> {
     Ok(bytemuck::cast_slice(floats))
 }
 
-/// Plain BLAKE3 of `bytes`, on all threads of the current pool.
-pub fn hash_bytes(bytes: &[u8]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    match bytes.len() {
-        0..PARALLEL_BYTES => hasher.update(bytes),
-        _ => hasher.update_rayon(bytes),
-    };
-    hasher.finalize()
+/// BLAKE3 of `bytes` in the domain of checkpoint data, on all threads of the current pool.
+pub fn hash_bytes(bytes: &[u8]) -> Hash {
+    Hash::of(Domain::CheckpointData, bytes)
 }
 
 /// The state hash from the hashes of the tensors.
 pub(super) fn combine<'a>(
     progress: &Progress,
     leaves: impl ExactSizeIterator<Item = Leaf<'a>>,
-) -> StateHash {
-    let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
+) -> Hash {
+    let mut hasher = Hasher::new(Domain::TrainingState);
     let mut word = |value: u64| {
         hasher.update(&value.to_le_bytes());
     };
@@ -111,67 +101,73 @@ pub(super) fn combine<'a>(
         }
         hasher.update(leaf.hash.as_bytes());
     }
-    StateHash(hasher.finalize())
+    hasher.finish()
 }
 
-/// Plain BLAKE3 of `len` bytes of `file` from `start`: pieces are read and hashed on all threads
+/// [`hash_bytes`] of `len` bytes of `file` from `start`: pieces are read and hashed on all threads
 /// of the current pool, through buffers that stay in cache.
-pub fn hash_range(file: &File, start: u64, len: u64) -> io::Result<blake3::Hash> {
+pub fn hash_range(file: &File, start: u64, len: u64) -> io::Result<Hash> {
+    let range = Range { file, start, key: hash_derive_key_context(Domain::CheckpointData.context()) };
     if len <= PIECE_BYTES {
-        let mut hasher = blake3::Hasher::new();
-        with_piece(file, start, len, |bytes| {
-            hasher.update(bytes);
-        })?;
-        return Ok(hasher.finalize());
+        return Ok(Hash(*range.piece(0, len, |hasher| hasher.finalize())?.as_bytes()));
     }
-    let left = left_subtree_len(len);
-    let (a, b) = rayon::join(
-        || subtree(file, start, 0, left),
-        || subtree(file, start, left, len - left),
-    );
-    Ok(merge_subtrees_root(&a?, &b?, Mode::Hash))
+    let (a, b) = range.halves(0, len)?;
+    Ok(Hash(*merge_subtrees_root(&a, &b, range.mode()).as_bytes()))
 }
 
-/// Chaining value of the subtree over `len` bytes at `offset` of the range that begins at `start`.
-fn subtree(file: &File, start: u64, offset: u64, len: u64) -> io::Result<ChainingValue> {
-    if len <= PIECE_BYTES {
-        let mut hasher = blake3::Hasher::new();
+/// Bytes of a file from `start` on, hashed as a tree of subtrees.
+struct Range<'a> {
+    file: &'a File,
+    start: u64,
+    key: ContextKey,
+}
+
+impl Range<'_> {
+    fn mode(&self) -> Mode<'_> {
+        Mode::DeriveKeyMaterial(&self.key)
+    }
+
+    /// Chaining value of the subtree over `len` bytes at `offset`.
+    fn subtree(&self, offset: u64, len: u64) -> io::Result<ChainingValue> {
+        if len <= PIECE_BYTES {
+            return self.piece(offset, len, |hasher| hasher.finalize_non_root());
+        }
+        let (a, b) = self.halves(offset, len)?;
+        Ok(merge_subtrees_non_root(&a, &b, self.mode()))
+    }
+
+    /// Chaining values of the two children of the subtree over `len` bytes at `offset`.
+    fn halves(&self, offset: u64, len: u64) -> io::Result<(ChainingValue, ChainingValue)> {
+        let left = left_subtree_len(len);
+        let (a, b) =
+            rayon::join(|| self.subtree(offset, left), || self.subtree(offset + left, len - left));
+        Ok((a?, b?))
+    }
+
+    /// Reads and hashes at most [`PIECE_BYTES`].
+    fn piece<R>(
+        &self,
+        offset: u64,
+        len: u64,
+        finish: impl FnOnce(&blake3::Hasher) -> R,
+    ) -> io::Result<R> {
+        thread_local! {
+            static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let mut hasher = blake3::Hasher::new_from_context_key(&self.key);
         hasher.set_input_offset(offset);
-        with_piece(file, start + offset, len, |bytes| {
-            hasher.update(bytes);
-        })?;
-        return Ok(hasher.finalize_non_root());
+        PIECE.with_borrow_mut(|piece| {
+            piece.resize(PIECE_BYTES as usize, 0);
+            let piece = &mut piece[..len as usize];
+            self.file.read_exact_at(piece, self.start + offset)?;
+            hasher.update(piece);
+            Ok(finish(&hasher))
+        })
     }
-    let left = left_subtree_len(len);
-    let (a, b) = rayon::join(
-        || subtree(file, start, offset, left),
-        || subtree(file, start, offset + left, len - left),
-    );
-    Ok(merge_subtrees_non_root(&a?, &b?, Mode::Hash))
-}
-
-/// Reads at most [`PIECE_BYTES`] at `offset` and hands them to `f`.
-fn with_piece(file: &File, offset: u64, len: u64, f: impl FnOnce(&[u8])) -> io::Result<()> {
-    thread_local! {
-        static PIECE: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
-    }
-    PIECE.with_borrow_mut(|piece| {
-        piece.resize(PIECE_BYTES as usize, 0);
-        let piece = &mut piece[..len as usize];
-        file.read_exact_at(piece, offset)?;
-        f(piece);
-        Ok(())
-    })
 }
 
 /// Version of docs/ARITHMETIC.md whose results these states are.
 pub(super) const ARITHMETIC: u32 = 1;
-
-/// What the state hash is of; never reused for another purpose.
-const DOMAIN: &str = "neuroshard 2026 training state version 1";
-
-/// From here on several threads hash faster than one.
-const PARALLEL_BYTES: usize = 128 << 10;
 
 /// Bytes read at a time: a power of two of BLAKE3 chunks that stays in a core's own cache.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -196,7 +192,7 @@ mod tests {
             (17, 3_000_000),
         ] {
             let got = hash_range(&file, start as u64, len as u64).unwrap();
-            assert_eq!(got, blake3::hash(&bytes[start..start + len]), "{len} bytes from {start}");
+            assert_eq!(got, hash_bytes(&bytes[start..start + len]), "{len} bytes from {start}");
         }
         assert!(hash_range(&file, 3_000_000, 18).is_err());
     }

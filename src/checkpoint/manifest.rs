@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::ARITHMETIC;
 use super::{Error, Group, Progress};
+use crate::crypto::Hash;
 
 /// What the `format` field says.
 pub const FORMAT: &str = "neuroshard checkpoint";
@@ -22,7 +23,7 @@ pub const VERSION: u64 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// BLAKE3 of this file with zeros in place of this field's digits.
+    /// BLAKE3 (plain) of this file with zeros in place of this field's digits.
     pub seal: String,
     /// [`FORMAT`].
     pub format: String,
@@ -31,11 +32,11 @@ pub struct Manifest {
     /// Version of docs/ARITHMETIC.md.
     pub arithmetic: u32,
     /// Hash of the whole training state; see `digest.rs`.
-    pub state_hash: String,
+    pub state_hash: Hash,
     /// Step, data cursor, random-number addresses, guard.
     pub progress: Progress,
     /// Hash of the plan: of everything that decides the numbers of the run.
-    pub plan_hash: String,
+    pub plan_hash: Hash,
     /// What the plan hash covers, by key, so that a difference can be named.
     pub plan: BTreeMap<String, String>,
     /// The model's configuration.
@@ -59,7 +60,7 @@ pub struct FileEntry {
     /// How many bytes from the start `head_hash` covers: up to the first tensor, or all.
     pub head_bytes: u64,
     /// BLAKE3 of those.
-    pub head_hash: String,
+    pub head_hash: Hash,
 }
 
 /// One tensor of a checkpoint.
@@ -77,7 +78,7 @@ pub struct TensorEntry {
     /// Where its bytes start in the file.
     pub offset: u64,
     /// BLAKE3 of its bytes.
-    pub hash: String,
+    pub hash: Hash,
 }
 
 impl TensorEntry {

@@ -12,7 +12,7 @@ mod manifest;
 mod read;
 mod write;
 
-pub use digest::{Progress, StateHash, hash_bytes, hash_range, state_hash};
+pub use digest::{Progress, hash_bytes, hash_range, state_hash};
 pub use error::Error;
 pub use folder::{Latest, latest, list, path_of, remove_old, remove_unfinished};
 pub use manifest::{FORMAT, FileEntry, Manifest, TensorEntry, VERSION};

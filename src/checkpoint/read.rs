@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use super::digest::{self, Leaf};
 use super::manifest::{FileEntry, Manifest, TensorEntry};
-use super::{Error, Expected, Group, StateHash, Target};
+use super::{Error, Expected, Group, Target};
+use crate::crypto::Hash;
 
 /// A checkpoint on disk whose manifest and file layout have been checked; its tensors not yet.
 #[derive(Debug)]
@@ -90,14 +91,19 @@ impl Saved {
             return Ok(None);
         };
         let path = self.path.join(name);
-        // `open` has compared the length with the file's own.
+        if entry.head_bytes != entry.size_bytes || entry.size_bytes > MAX_ATTACHMENT_BYTES {
+            return Err(Error::Malformed { path, why: "not an attachment".into() });
+        }
         let mut bytes = vec![0; entry.size_bytes as usize];
         file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
+        if digest::hash_bytes(&bytes) != entry.head_hash {
+            return Err(Error::Corrupt { path, what: "the file".into() });
+        }
         Ok(Some(bytes))
     }
 
     /// Reads and hashes every tensor; the state hash, computed from the bytes on disk.
-    pub fn verify(&self) -> Result<StateHash, Error> {
+    pub fn verify(&self) -> Result<Hash, Error> {
         let tensors = &self.manifest.tensors;
         let hashes: Result<Vec<_>, Error> = tensors.par_iter().map(|t| self.hash_one(t)).collect();
         let leaves = tensors.iter().zip(hashes?).map(|(entry, hash)| Leaf {
@@ -107,7 +113,7 @@ impl Saved {
             hash,
         });
         let hash = digest::combine(&self.manifest.progress, leaves);
-        if hash.to_string() != self.manifest.state_hash {
+        if hash != self.manifest.state_hash {
             return Err(Error::Corrupt { path: self.path.clone(), what: "the state".into() });
         }
         Ok(hash)
@@ -138,7 +144,7 @@ impl Saved {
         self.compare(entry, digest::hash_bytes(bytes))
     }
 
-    fn hash_one(&self, entry: &TensorEntry) -> Result<blake3::Hash, Error> {
+    fn hash_one(&self, entry: &TensorEntry) -> Result<Hash, Error> {
         let (path, file) = self.file(entry.group)?;
         let hash = digest::hash_range(file, entry.offset, entry.size_bytes().unwrap_or(0));
         let hash = hash.map_err(Error::io("read", &path))?;
@@ -146,8 +152,8 @@ impl Saved {
         Ok(hash)
     }
 
-    fn compare(&self, entry: &TensorEntry, hash: blake3::Hash) -> Result<(), Error> {
-        if hash.to_hex().as_str() == entry.hash {
+    fn compare(&self, entry: &TensorEntry, hash: Hash) -> Result<(), Error> {
+        if hash == entry.hash {
             return Ok(());
         }
         let path = self.path.join(entry.group.file());
@@ -197,7 +203,7 @@ fn open_file(folder: &Path, entry: &FileEntry) -> Result<File, Error> {
         return Err(Error::Malformed { path, why });
     }
     let hash = digest::hash_range(&file, 0, entry.head_bytes).map_err(Error::io("read", &path))?;
-    if hash.to_hex().as_str() != entry.head_hash {
+    if hash != entry.head_hash {
         return Err(Error::Corrupt { path, what: "the header".into() });
     }
     Ok(file)
@@ -243,3 +249,6 @@ pub(super) fn header(
 
 /// A header has some hundred bytes a tensor; a longer one is an attack or a mistake.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
+
+/// A tokenizer has a few MB.
+const MAX_ATTACHMENT_BYTES: u64 = 256 << 20;

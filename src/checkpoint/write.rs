@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use super::digest::{self, ARITHMETIC, Leaf, bytes_of, hash_sources};
 use super::manifest::{FORMAT, FileEntry, Manifest, TensorEntry, VERSION};
-use super::{Error, Group, Progress, Source, StateHash, folder, manifest};
+use super::{Error, Group, Progress, Source, folder, manifest};
+use crate::crypto::Hash;
 
 /// What a checkpoint holds.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct Contents<'a> {
     /// All tensors in canonical order: weights, first moments, second moments.
     pub tensors: Vec<Source<'a>>,
     /// Hash of the plan.
-    pub plan_hash: String,
+    pub plan_hash: Hash,
     /// What the plan hash covers, by key.
     pub plan: BTreeMap<String, String>,
     /// The model's configuration.
@@ -43,7 +44,7 @@ pub struct Attachment {
 ///
 /// A checkpoint of that step that is already there is replaced, and only once the new one is
 /// whole. On failure nothing is left behind, and other checkpoints are untouched.
-pub fn write(checkpoints: &Path, contents: &Contents<'_>) -> Result<(PathBuf, StateHash), Error> {
+pub fn write(checkpoints: &Path, contents: &Contents<'_>) -> Result<(PathBuf, Hash), Error> {
     fs::create_dir_all(checkpoints).map_err(Error::io("create", checkpoints))?;
     let step = contents.progress.step;
     let unfinished = folder::unfinished_path(checkpoints, step);
@@ -58,7 +59,7 @@ pub fn write(checkpoints: &Path, contents: &Contents<'_>) -> Result<(PathBuf, St
 }
 
 /// Writes all files of a checkpoint into the new folder `dir`.
-fn fill(dir: &Path, contents: &Contents<'_>) -> Result<StateHash, Error> {
+fn fill(dir: &Path, contents: &Contents<'_>) -> Result<Hash, Error> {
     fs::create_dir(dir).map_err(Error::io("create", dir))?;
     let mut files = Vec::new();
     for name in [Group::Weights.file(), Group::FirstMoments.file()] {
@@ -67,7 +68,7 @@ fn fill(dir: &Path, contents: &Contents<'_>) -> Result<StateHash, Error> {
     for attachment in &contents.attachments {
         write_bytes(&dir.join(&attachment.name), &attachment.bytes)?;
         let size_bytes = attachment.bytes.len() as u64;
-        let head_hash = digest::hash_bytes(&attachment.bytes).to_hex().to_string();
+        let head_hash = digest::hash_bytes(&attachment.bytes);
         let name = attachment.name.clone();
         files.push(FileEntry { name, size_bytes, head_bytes: size_bytes, head_hash });
     }
@@ -77,9 +78,9 @@ fn fill(dir: &Path, contents: &Contents<'_>) -> Result<StateHash, Error> {
         format: FORMAT.into(),
         version: VERSION,
         arithmetic: ARITHMETIC,
-        state_hash: hash.to_string(),
+        state_hash: hash,
         progress: contents.progress.clone(),
-        plan_hash: contents.plan_hash.clone(),
+        plan_hash: contents.plan_hash,
         plan: contents.plan.clone(),
         model: contents.model.clone(),
         config: contents.config.clone(),
@@ -123,12 +124,11 @@ fn write_tensors(dir: &Path, name: &str, tensors: &[Source<'_>]) -> Result<FileE
     let size_bytes = file.metadata().map_err(Error::io("inspect", &path))?.len();
     let (head_bytes, _) = super::read::header(&path, &file, size_bytes)?;
     let head_hash = digest::hash_range(&file, 0, head_bytes).map_err(Error::io("read", &path))?;
-    let head_hash = head_hash.to_hex().to_string();
     Ok(FileEntry { name: name.into(), size_bytes, head_bytes, head_hash })
 }
 
 /// The tensor table of files that have been written, and the state hash.
-fn describe(dir: &Path, contents: &Contents<'_>) -> Result<(Vec<TensorEntry>, StateHash), Error> {
+fn describe(dir: &Path, contents: &Contents<'_>) -> Result<(Vec<TensorEntry>, Hash), Error> {
     let mut offsets = BTreeMap::new();
     for name in [Group::Weights.file(), Group::FirstMoments.file()] {
         offsets.extend(super::read::offsets(&dir.join(name))?);
@@ -144,7 +144,7 @@ fn describe(dir: &Path, contents: &Contents<'_>) -> Result<(Vec<TensorEntry>, St
             dtype: "f32".into(),
             shape: tensor.view.shape().to_vec(),
             offset: offsets.get(&tensor.group.key(&tensor.name)).map_or(0, |range| range.0),
-            hash: hash.to_hex().to_string(),
+            hash: *hash,
         })
         .collect();
     let leaves = entries.iter().zip(&hashes).map(|(entry, &hash)| Leaf {
