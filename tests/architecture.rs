@@ -25,9 +25,8 @@ const ONLY_FROM: &[(&str, &[&str])] = &[("backend", &["collective", "cli"])];
 const ONLY_IMPORTS: &[(&str, &[&str])] = &[("protocol", &["crypto", "rng"]), ("ops", &["tensor"])];
 
 /// Exceptions to the layers: (importer, imported, why).
-const ALSO_ALLOWED: &[(&str, &str, &str)] = &[
-    ("config", "backend", "only the type of its own [device] table"),
-];
+const ALSO_ALLOWED: &[(&str, &str, &str)] =
+    &[("config", "backend", "only the type of its own [device] table")];
 
 /// Where `unsafe` may stand, and `target_arch` or cargo features.
 const UNSAFE: &[&str] = &["src/backend/", "src/collective/", "src/data/shard.rs", "src/crypto/"];

@@ -107,7 +107,8 @@ pub(super) fn combine<'a>(
 /// [`hash_bytes`] of `len` bytes of `file` from `start`: pieces are read and hashed on all threads
 /// of the current pool, through buffers that stay in cache.
 pub fn hash_range(file: &File, start: u64, len: u64) -> io::Result<Hash> {
-    let range = Range { file, start, key: hash_derive_key_context(Domain::CheckpointData.context()) };
+    let range =
+        Range { file, start, key: hash_derive_key_context(Domain::CheckpointData.context()) };
     if len <= PIECE_BYTES {
         return Ok(Hash(*range.piece(0, len, |hasher| hasher.finalize())?.as_bytes()));
     }

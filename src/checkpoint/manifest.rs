@@ -115,8 +115,8 @@ impl Manifest {
         if text.len() as u64 > MAX_BYTES {
             return Err(malformed(format!("more than {MAX_BYTES} bytes")));
         }
-        let head: Head = serde_json::from_slice(&text)
-            .map_err(|e| malformed(format!("not a manifest: {e}")))?;
+        let head: Head =
+            serde_json::from_slice(&text).map_err(|e| malformed(format!("not a manifest: {e}")))?;
         if head.format != FORMAT {
             return Err(malformed(format!("format is {:?}, not {FORMAT:?}", head.format)));
         }

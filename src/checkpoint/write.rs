@@ -114,7 +114,10 @@ fn write_tensors(dir: &Path, name: &str, tensors: &[Source<'_>]) -> Result<FileE
     let mut entries = Vec::new();
     for tensor in tensors.iter().filter(|t| t.group.file() == name) {
         let data = bytes_of(tensor)?;
-        entries.push((tensor.group.key(&tensor.name), Raw { data, shape: tensor.view.shape().to_vec() }));
+        entries.push((
+            tensor.group.key(&tensor.name),
+            Raw { data, shape: tensor.view.shape().to_vec() },
+        ));
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize_to_file(entries, Some(metadata), &path)

@@ -144,7 +144,12 @@ unsafe fn pack_b<V: Lanes>(product: &Product<'_>, rows: (usize, usize), panel: &
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn pack_a<V: Lanes>(block: &Block<'_>, range: (usize, usize), a: &mut [f32], out: &mut [f32]) {
+unsafe fn pack_a<V: Lanes>(
+    block: &Block<'_>,
+    range: (usize, usize),
+    a: &mut [f32],
+    out: &mut [f32],
+) {
     let (operand, k) = (&block.product.a, block.product.k);
     let m = out.len() / block.n;
     let height = tile_rows::<V>();
