@@ -62,8 +62,9 @@ impl RunConfig {
         // Every entry was tried alone; whatever is left wrong concerns the whole.
         let config = Self::deserialize(toml::Value::Table(table))
             .map_err(|e| Error::whole(name, e.message().to_owned()))?;
-        for (key, why) in config.contradictions() {
-            complaints.push(document.complaint(&key, why));
+        for complaint in train::complaints(&config.parts()) {
+            let (key, why) = complaint.split_once(": ").unwrap_or(("", &complaint));
+            complaints.push(document.complaint(key, why.to_owned()));
         }
         match complaints.is_empty() {
             true => Ok(config),
@@ -76,16 +77,15 @@ impl RunConfig {
         toml::to_string(self).map_err(|e| Error::whole("the configuration", e.to_string()))
     }
 
-    /// Keys whose values cannot be, alone or together, and why.
-    fn contradictions(&self) -> Vec<(String, String)> {
-        train::complaints(&train::Parts {
+    /// The tables that decide the training.
+    pub fn parts(&self) -> train::Parts<'_> {
+        train::Parts {
             run: &self.run,
             model: &self.model,
-            data: &self.data,
             numerics: &self.numerics,
             train: &self.train,
             optim: &self.optim,
-        })
+        }
     }
 }
 

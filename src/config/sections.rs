@@ -1,6 +1,5 @@
 //! Every value of a document against the section it stands in, one by one.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 

@@ -106,11 +106,11 @@ impl Log {
     }
 }
 
-/// The last evaluation's loss in the file at `path`.
-pub fn last_eval_loss(path: &Path) -> Option<f64> {
+/// Step of the last evaluation in the file at `path`.
+pub fn last_eval_step(path: &Path) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
-    let lines = text.lines().rev().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    lines.filter(|v| v["kind"] == "eval").find_map(|v| v["loss"].as_f64())
+    let mut lines = text.lines().rev().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    lines.find(|v| v["kind"] == "eval")?["step"].as_u64()
 }
 
 /// Length of the whole lines at the start of a file that belong to steps up to `step`.
@@ -161,6 +161,6 @@ mod tests {
             .collect();
         assert_eq!(steps, [1, 2, 3, 4]);
         assert!(Log::create(&path).is_err());
-        assert_eq!(last_eval_loss(&path), Some(1.5));
+        assert_eq!(last_eval_step(&path), Some(4));
     }
 }
