@@ -14,7 +14,7 @@ install_packages() {
 require_rust() {
   if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then . "$HOME/.cargo/env"; fi
   if ! command -v cargo >/dev/null; then
-    echo "Rust is missing. Install it from https://rustup.rs (1.88 or newer), then run this again." >&2
+    echo "Rust is missing. Install it from https://rustup.rs (1.89 or newer), then run this again." >&2
     exit 1
   fi
 }

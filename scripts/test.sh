@@ -27,7 +27,7 @@ step "tests"
 cargo test --locked
 
 step "benches, once each, as tests"
-cargo bench --locked --profile dev --bench ops --bench train_step -- --test
+cargo test --locked --benches
 
 step "documentation, warnings denied"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib

@@ -110,6 +110,23 @@ pub struct Decode<'a> {
     pub precision: Precision,
 }
 
+/// Arguments of [`append`].
+#[derive(Debug)]
+pub struct Append<'a> {
+    /// `(N, 2·K·D)`, overwritten: the new tokens' rows of a cache.
+    pub cache: ViewMut<'a>,
+    /// `(N, (H + 2K)·D)`, after rotation.
+    pub qkv: View<'a>,
+}
+
+/// Copies the keys and values of new tokens to their rows of a cache.
+pub fn append(kernels: &dyn Kernels, args: Append<'_>) -> Result<(), OpError> {
+    let [n, width] = super::matrix("attention::append cache", &args.cache.shape())?;
+    let [_, qkv_width] = super::matrix("attention::append qkv", &args.qkv.shape())?;
+    expect_shape("attention::append qkv", &args.qkv.shape(), &[n, qkv_width.max(width)])?;
+    kernels.attention_append(args)
+}
+
 /// Attends from every token to itself and all before it.
 pub fn forward(kernels: &dyn Kernels, args: Forward<'_>) -> Result<(), OpError> {
     let e = check_extents("attention::forward extents", args.extents)?;
@@ -167,6 +184,8 @@ pub trait Kernel {
     fn attention_forward(&self, args: Forward<'_>) -> Result<(), OpError>;
     /// See [`backward`].
     fn attention_backward(&self, args: Backward<'_>) -> Result<(), OpError>;
+    /// See [`append`].
+    fn attention_append(&self, args: Append<'_>) -> Result<(), OpError>;
     /// See [`decode`].
     fn attention_decode(&self, args: Decode<'_>) -> Result<(), OpError>;
 }

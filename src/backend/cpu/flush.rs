@@ -73,8 +73,19 @@ pub(super) fn fma(x: f32, a: f32, acc: f32) -> f32 {
 
 /// A zero of the same sign for a subnormal number, any other number as it is.
 #[inline(always)]
-pub(super) fn zero_if_subnormal(x: f32) -> f32 {
+fn zero_if_subnormal(x: f32) -> f32 {
     if x.abs() < f32::MIN_POSITIVE { 0.0f32.copysign(x) } else { x }
+}
+
+/// `x` rounded to bf16, nearest even, kept as f32; subnormal numbers become zeros of their sign,
+/// NaN stays NaN. No branches, so that loops over it become vector code.
+#[inline(always)]
+pub(super) fn bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    let bits = if x.is_nan() { bits | 0x0040_0000 } else { nearest } & 0xffff_0000;
+    let subnormal = bits & 0x7f80_0000 == 0;
+    f32::from_bits(if subnormal { bits & 0x8000_0000 } else { bits })
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -34,6 +34,12 @@ pub unsafe fn exp<V: Lanes>(x: V) -> V {
     }
 }
 
+/// [`exp`] of one number, in plain Rust: the same bits.
+pub fn exp_scalar(x: f32) -> f32 {
+    // SAFETY: plain Rust has no requirement on the CPU.
+    unsafe { exp(super::lanes::Portable::splat(x)).first() }
+}
+
 /// Natural logarithm of a positive normal number; +infinity for it, NaN for NaN.
 ///
 /// `x = m * 2^e` with m in [sqrt(1/2), sqrt(2)), then Cephes' polynomial in m - 1 with FMAs.
@@ -137,24 +143,33 @@ pub unsafe fn row_sum_squares<V: Lanes>(x: *const f32, len: usize) -> f32 {
 
 /// Adding and subtracting 1.5 * 2^23 rounds to an integer, ties to even.
 const ROUND: f32 = 12_582_912.0;
-const LN2_HI: f32 = 0.693_359_375;
-const LN2_LO: f32 = -2.121_944_4e-4;
+const LN2_HI: f32 = 355.0 / 512.0;
+#[allow(clippy::excessive_precision, reason = "constants as published")]
+const LN2_LO: f32 = -2.121_944_40e-4;
 /// Cephes expf: exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2) / 2.
-const EXP: [f32; 6] =
-    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_5e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+#[allow(clippy::excessive_precision, reason = "constants as published")]
+const EXP: [f32; 6] = [
+    1.987_569_150_0e-4,
+    1.398_199_950_7e-3,
+    8.333_451_907_3e-3,
+    4.166_579_589_4e-2,
+    1.666_666_545_9e-1,
+    5.000_000_120_1e-1,
+];
 const EXP_LOWEST: f32 = -87.0;
 const EXP_HIGHEST: f32 = 88.0;
 /// Cephes logf: log(1 + m) = m - m^2 / 2 + m^3 P(m).
+#[allow(clippy::excessive_precision, reason = "constants as published")]
 const LOG: [f32; 9] = [
-    7.037_683_6e-2,
-    -1.151_461e-1,
-    1.167_699_9e-1,
-    -1.242_014_1e-1,
-    1.424_932_3e-1,
-    -1.666_805_7e-1,
-    2.000_071_5e-1,
-    -2.499_999_4e-1,
-    3.333_333_1e-1,
+    7.037_683_629_2e-2,
+    -1.151_461_031_0e-1,
+    1.167_699_874_0e-1,
+    -1.242_014_084_6e-1,
+    1.424_932_278_7e-1,
+    -1.666_805_766_5e-1,
+    2.000_071_476_5e-1,
+    -2.499_999_399_3e-1,
+    3.333_333_117_4e-1,
 ];
 /// The bits of sqrt(1/2), rounded down.
 const SQRT_HALF_BITS: u32 = 0x3f35_04f3;

@@ -16,6 +16,8 @@ mod matmul;
 mod norm;
 mod rmsnorm;
 mod rope;
+mod scratch;
+mod split;
 mod swiglu;
 
 pub use level::Level;

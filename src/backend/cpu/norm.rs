@@ -1,13 +1,34 @@
-//! Placeholder, replaced by its owner.
+//! Sums of squares: blocks in parallel, added in order.
 
+use super::Cpu;
+use super::lanes::Lanes;
+use super::level::at_level;
+use super::math::row_sum_squares;
 use crate::ops::OpError;
-#[allow(unused_imports)]
-use crate::ops::norm::*;
-#[allow(unused_imports)]
-use crate::tensor::{View, ViewMut};
+use crate::ops::host;
+use crate::ops::norm::BLOCK;
+use crate::ops::norm::Kernel;
+use crate::tensor::View;
 
-impl Kernel for super::Cpu {
-    fn norm_sum_squares(&self, _before: f64, _inp: View<'_>) -> Result<f64, OpError> {
-        todo!()
+impl Kernel for Cpu {
+    fn norm_sum_squares(&self, before: f64, inp: View<'_>) -> Result<f64, OpError> {
+        let inp: &[f32] = host("norm::sum_squares inp", inp)?;
+        let mut sums = vec![0.0f32; inp.len().div_ceil(BLOCK)];
+        let (level, task) = (self.level(), self.rows_per_task(sums.len(), BLOCK));
+        let items = sums.chunks_mut(task).zip(inp.chunks(task * BLOCK));
+        self.for_each(inp.len(), items, |(sums, inp)| {
+            at_level!(level, blocks(sums: &mut [f32], inp: &[f32]));
+        });
+        Ok(sums.iter().fold(before, |total, &sum| total + f64::from(sum)))
+    }
+}
+
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+unsafe fn blocks<V: Lanes>(sums: &mut [f32], inp: &[f32]) {
+    for (sum, block) in sums.iter_mut().zip(inp.chunks(BLOCK)) {
+        // SAFETY: the block's own extent; the rest is this function's contract.
+        *sum = unsafe { row_sum_squares::<V>(block.as_ptr(), block.len()) };
     }
 }

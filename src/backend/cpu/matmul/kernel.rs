@@ -46,14 +46,12 @@ pub(super) unsafe fn tile<V: Lanes, const MR: usize, const FLUSH: bool>(
         for _ in 0..k {
             let b0 = V::load(pb);
             let b1 = V::load(pb.add(V::LEN));
-            for i in 0..MR {
+            for (i, acc) in acc.iter_mut().enumerate() {
                 let x = V::splat(*pa.add(i));
                 if FLUSH {
-                    acc[i][0] = x.fma_flushed(b0, acc[i][0]);
-                    acc[i][1] = x.fma_flushed(b1, acc[i][1]);
+                    *acc = [x.fma_flushed(b0, acc[0]), x.fma_flushed(b1, acc[1])];
                 } else {
-                    acc[i][0] = x.fma(b0, acc[i][0]);
-                    acc[i][1] = x.fma(b1, acc[i][1]);
+                    *acc = [x.fma(b0, acc[0]), x.fma(b1, acc[1])];
                 }
             }
             pa = pa.add(MR);

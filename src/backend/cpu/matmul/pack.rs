@@ -3,25 +3,14 @@
 //! For the bf16 profile elements are rounded to bf16 (and kept as f32), subnormal ones become
 //! zero, and the two of each pair change places, so that an ascending chain takes the odd first.
 
-use half::bf16;
-
 use super::product::Operand;
-use crate::backend::cpu::flush::zero_if_subnormal;
+use crate::backend::cpu::flush;
 use crate::ops::Precision;
 
 /// `x` as it enters a product.
 #[inline(always)]
-pub(super) fn rounded<const BF16: bool>(x: f32) -> f32 {
-    if !BF16 {
-        return x;
-    }
-    let bits = x.to_bits();
-    if bits & 0x7fff_ffff > 0x7f80_0000 {
-        return bf16::from_f32(x).to_f32();
-    }
-    // Nearest, ties to even: adds just below half of the last kept bit, and that bit.
-    let up = 0x7fff + ((bits >> 16) & 1);
-    zero_if_subnormal(f32::from_bits(bits.wrapping_add(up) & 0xffff_0000))
+fn rounded<const BF16: bool>(x: f32) -> f32 {
+    if BF16 { flush::bf16(x) } else { x }
 }
 
 /// Elements of k in a panel: `k`, or the next even number for bf16.

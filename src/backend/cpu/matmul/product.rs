@@ -8,8 +8,8 @@ use crate::backend::cpu::flush;
 use crate::backend::cpu::lanes::Lanes;
 use crate::backend::cpu::level::Level;
 use crate::backend::cpu::level::at_level;
+use crate::backend::cpu::scratch::Scratch;
 use crate::ops::Precision;
-use crate::tensor::HostBuffer;
 
 /// One operand as rows (of outputs) by k.
 #[derive(Clone, Copy)]
@@ -239,38 +239,6 @@ fn panel_width(level: Level) -> usize {
 fn rows_per_task(m: usize, threads: usize) -> usize {
     let tasks = if threads == 1 { 1 } else { 4 * threads };
     m.div_ceil(tasks).next_multiple_of(12).clamp(12, MAX_TASK_ROWS)
-}
-
-/// Memory for packed operands, kept by its thread for the next product.
-struct Scratch(Option<HostBuffer>);
-
-impl Scratch {
-    /// At least `elements` elements of any value.
-    fn take(elements: usize) -> Self {
-        let size_bytes = elements * size_of::<f32>();
-        let kept = KEPT.with_borrow_mut(|kept| {
-            let fits = kept.iter().position(|b| b.bytes().len() >= size_bytes);
-            fits.or(kept.len().checked_sub(1)).map(|i| kept.swap_remove(i))
-        });
-        match kept.filter(|b| b.bytes().len() >= size_bytes) {
-            Some(buffer) => Self(Some(buffer)),
-            None => Self(Some(HostBuffer::zeroed(size_bytes))),
-        }
-    }
-
-    fn elements(&mut self) -> &mut [f32] {
-        self.0.as_mut().map_or(&mut [], |b| bytemuck::cast_slice_mut(b.bytes_mut()))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        KEPT.with_borrow_mut(|kept| kept.extend(self.0.take()));
-    }
-}
-
-thread_local! {
-    static KEPT: std::cell::RefCell<Vec<HostBuffer>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 /// k at a time: a panel of b and one of a stay in the first cache.

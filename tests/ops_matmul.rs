@@ -1,4 +1,5 @@
 //! quick
+#![allow(clippy::needless_range_loop, reason = "index notation, as in the contract")]
 use half::bf16;
 use neuroshard::backend::cpu::{Cpu, Level};
 use neuroshard::ops::{Precision, matmul};
