@@ -1,8 +1,137 @@
 //! The command line: one file per subcommand.
+//!
+//! Results go to stdout, progress and errors to stderr. An error is printed with the chain of its
+//! causes, one line each. The only module that chooses a device.
 
+mod checkpoint;
+mod data;
+mod device;
+mod eval;
+mod generate;
+mod logits;
+mod model;
+mod output;
+mod progress;
+mod saved_model;
+mod summary;
+mod train;
+
+use std::error::Error;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use output::Stdout;
+
+/// Trains a NeuroLLM from random weights, with the same bits on every device.
+#[derive(Debug, Parser)]
+#[command(name = "neuroshard", version, about, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trains a model; without a run file, a small one on a synthetic language.
+    Train(train::Args),
+    /// Makes token shards from text.
+    #[command(subcommand)]
+    Data(data::Command),
+    /// Prints a model's shapes, parameters, FLOPs and memory.
+    Model(model::Args),
+    /// Shows, hashes or verifies a checkpoint.
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Command),
+    /// Measures loss and perplexity of a checkpoint on held-out data.
+    Eval(eval::Args),
+    /// Continues a text with a checkpoint's model.
+    Generate(generate::Args),
+    /// Prints a checkpoint's logits as JSON, to compare with other tools.
+    Logits(logits::Args),
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// With everything done.
+    Done,
+    /// Stopped by a signal, with a checkpoint to resume from.
+    Stopped,
+}
+
+/// Why a command failed; its sources say more.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => {
+            // Help and version are refusals too, to clap; they go to stdout with code 0.
+            let _ = refusal.print();
+            return ExitCode::from(if refusal.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let out = &mut Stdout::new();
+    let outcome = match cli.command {
+        Command::Train(args) => train::run(&args, out),
+        Command::Data(command) => data::run(&command, out),
+        Command::Model(args) => model::run(&args, out),
+        Command::Checkpoint(command) => checkpoint::run(&command, out),
+        Command::Eval(args) => eval::run(&args, out),
+        Command::Generate(args) => generate::run(&args, out),
+        Command::Logits(args) => logits::run(&args, out),
+    };
+    match outcome {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Stopped) => ExitCode::from(STOPPED),
+        // Whoever reads our output has had enough, as `head` does.
+        Err(error) if output::is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", chain(error.as_ref()));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// An error and its causes, one line each. What a message already says is not repeated.
+fn chain(error: &dyn Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let line = cause.to_string();
+        if !text.contains(&line) {
+            text.push_str(&format!("  caused by: {line}\n"));
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Something went wrong; stderr says what.
+const FAILED: u8 = 1;
+
+/// The command line could not be understood.
+const USAGE: u8 = 2;
+
+/// Training stopped on a signal after writing a checkpoint: resume it with `--resume`.
+const STOPPED: u8 = 85;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   failed; stderr says why, one cause a line
+  2   the command line could not be understood
+  85  stopped by SIGTERM, SIGUSR1 or SIGINT after writing a checkpoint: requeue, with --resume";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
 }

@@ -1,1 +1,34 @@
-//! Placeholder header, replaced by its owner.
+//! The inner loop: steps, evaluation, checkpoints, stop and resume.
+//!
+//! A run is a [`Plan`] (what to compute), a [`Trainer`] (weights, moments, guard; one step at a
+//! time) and [`run()`] (the rhythm, and everything on disk). It prints nothing: an [`Observer`] is
+//! told.
+
+mod config;
+mod error;
+mod evaluate;
+mod folder;
+mod guard;
+mod metrics;
+mod non_finite;
+mod observer;
+mod plan;
+mod resume;
+mod run;
+mod signals;
+mod speed;
+mod step;
+
+pub use config::{Config, Numerics, Profile, Run};
+pub use error::Error;
+pub use evaluate::{Evaluation, evaluate};
+pub use folder::RunFolder;
+pub use guard::{Decision, Guard};
+pub use metrics::{EvalRecord, Log, Record, StepRecord};
+pub use observer::{Event, Observer, Silent};
+pub use plan::{Parts, Plan, complaints};
+pub use resume::{expected_weights, saved_dims};
+pub use run::{Ending, Outcome, Setup, Start, run};
+pub use signals::Stop;
+pub use speed::matmul_peak;
+pub use step::{StepOutcome, Trainer};

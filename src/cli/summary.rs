@@ -1,0 +1,145 @@
+//! What `train` says before and after.
+
+use std::sync::Arc;
+
+use super::generate::{Choice, continue_text};
+use super::output::Stdout;
+use super::{Failure, device};
+use crate::config::RunConfig;
+use crate::data::Dataset;
+use crate::data::Loader;
+use crate::model::Memory;
+use crate::model::Passes;
+use crate::model::Sampling;
+use crate::ops::Kernels;
+use crate::train::Outcome;
+use crate::train::Plan;
+use crate::train::RunFolder;
+
+/// Model, device, data, and what the loss can come down to.
+pub fn before(
+    plan: &Plan,
+    loader: &Loader,
+    kernels: &dyn Kernels,
+    config: &RunConfig,
+    out: &mut Stdout,
+) -> Result<(), Failure> {
+    let (dims, train) = (&plan.dims, &plan.train);
+    let name = config.model.preset.as_deref().unwrap_or("nano");
+    out.line(format_args!(
+        "model     {name}: {:.2} M parameters, {} layers of width {}, vocabulary {}",
+        dims.parameters() as f64 / 1e6,
+        dims.layers,
+        dims.width,
+        dims.vocab
+    ))?;
+    out.line(format_args!("device    {}, profile {}", kernels.describe(), plan.profile.name()))?;
+    let memory = predicted(plan).total() as f64 / f64::from(1 << 20);
+    out.line(format_args!("memory    {memory:.0} MiB predicted"))?;
+    let dataset = loader.dataset();
+    match (&config.data.dir, dataset.entropy_floor()) {
+        (Some(dir), _) => out.line(format_args!(
+            "data      {}: {} training and {} held-out sequences of {} tokens",
+            dir.display(),
+            loader.num_train(),
+            loader.num_heldout(),
+            train.seq_len
+        ))?,
+        (None, Some(floor)) => out.line(format_args!(
+            "data      synthetic language {}: no loss below its entropy of {floor:.4} nats",
+            config.data.synthetic_seed
+        ))?,
+        (None, None) => {}
+    }
+    out.line(format_args!(
+        "training  {} steps of {} tokens ({} micro-batches of {} x {})",
+        train.stop_after,
+        plan.tokens_per_step,
+        plan.grad_accum_steps,
+        train.micro_batch_sequences,
+        train.seq_len
+    ))?;
+    out.line(format_args!("plan      {}", plan.hash))
+}
+
+/// Where the loss ended, a sample, and where everything is.
+pub fn after(
+    outcome: &Outcome,
+    dataset: &Arc<Dataset>,
+    folder: &RunFolder,
+    out: &mut Stdout,
+) -> Result<(), Failure> {
+    out.line("")?;
+    let floor = match dataset.entropy_floor() {
+        Some(floor) => format!(" (entropy floor {floor:.4})"),
+        None => String::new(),
+    };
+    if let Some(loss) = outcome.last_loss {
+        out.line(format_args!("training loss   {loss:.4}{floor}"))?;
+    }
+    if let Some(eval) = &outcome.evaluation {
+        let perplexity = eval.perplexity();
+        out.line(format_args!("held-out loss   {:.4}{floor}, perplexity {perplexity:.2}", eval.loss))?;
+    }
+    if outcome.last_loss.is_none() {
+        out.line("nothing was left to do; raise train.steps (a new run) or train.stop_after")?;
+    }
+    if let Some(peak) = device::peak_memory_bytes() {
+        let [peak, planned] = [peak, predicted(outcome.trainer.plan()).total()]
+            .map(|bytes| bytes as f64 / f64::from(1 << 20));
+        out.line(format_args!("peak memory     {peak:.0} MiB ({planned:.0} predicted)"))?;
+    }
+    sample(outcome, dataset, out)?;
+    out.line(format_args!("settings        {}", folder.config().display()))?;
+    out.line(format_args!("metrics         {}", folder.metrics().display()))?;
+    if let Some(path) = &outcome.checkpoint {
+        out.line(format_args!("checkpoint      {}", path.display()))?;
+    }
+    out.line(format_args!("state hash      {}", outcome.state_hash))
+}
+
+/// Some text of the trained model's.
+fn sample(outcome: &Outcome, dataset: &Dataset, out: &mut Stdout) -> Result<(), Failure> {
+    let trainer = &outcome.trainer;
+    let prompt = [dataset.end_of_text().unwrap_or(0)];
+    let choice = Choice {
+        sampling: Sampling { temperature: 0.8, top_k: 0, top_p: 0.95 },
+        seed: trainer.plan().seed,
+        end: None,
+    };
+    let count = SAMPLE_TOKENS.min(trainer.plan().train.seq_len.saturating_sub(1));
+    let tokens =
+        continue_text(trainer.kernels(), trainer.model(), &prompt, count, choice, |_| Ok(()))?;
+    out.line("sample")?;
+    for line in wrapped(&dataset.decode(&tokens)?) {
+        out.line(format_args!("    {line}"))?;
+    }
+    Ok(())
+}
+
+/// Memory that training by `plan` takes.
+fn predicted(plan: &Plan) -> Memory {
+    let passes = if plan.recompute { Passes::Recomputed } else { Passes::Stored };
+    Memory::of(&plan.dims, plan.train.micro_batch_sequences, plan.train.seq_len, passes)
+}
+
+/// Words in lines of at most 76 characters.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let room = lines.last().map_or(0, |l| l.chars().count());
+        if room > 0 && room + word.chars().count() >= LINE_CHARS {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+const SAMPLE_TOKENS: usize = 60;
+const LINE_CHARS: usize = 76;

@@ -1,0 +1,109 @@
+//! The tables `[run]`, `[numerics]` and `[train]` of a run file.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::Precision;
+
+/// `[run]`: where a run is kept, and its seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Run {
+    /// Folder for `config.toml`, `metrics.jsonl` and `checkpoints/`. Default `runs/default`.
+    pub dir: PathBuf,
+    /// Seed of initial weights and of the order of the data; below 2^63. Default 1.
+    pub seed: u64,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { dir: "runs/default".into(), seed: 1 }
+    }
+}
+
+/// `[numerics]`: the arithmetic of the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Numerics {
+    /// Default `bf16`.
+    pub profile: Profile,
+}
+
+/// An arithmetic. Both are exact to the bit on every device; see docs/ARITHMETIC.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Matrix products of f32 inputs.
+    F32,
+    /// Matrix products of inputs rounded to bf16, summed in f32; all else f32.
+    #[default]
+    Bf16,
+}
+
+impl Profile {
+    /// How its matrix products round.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
+
+    /// Its name in a run file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// `[train]`: length and rhythm of training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Optimizer steps of the whole schedule. Default 300.
+    pub steps: u64,
+    /// End after this many steps, the schedule unchanged; 0: after all. Default 0.
+    pub stop_after: u64,
+    /// Tokens in a sequence; even in the bf16 profile. Default 256.
+    pub seq_len: usize,
+    /// Sequences in an optimizer step. Default 16.
+    pub batch_sequences: usize,
+    /// Sequences computed at once: decides memory, never results. It divides `batch_sequences`;
+    /// 0: all of them, at most 4. Default 0.
+    pub micro_batch_sequences: usize,
+    /// Steps between evaluations on held-out data; 0: only at the end. Default 50.
+    pub eval_every: u64,
+    /// Held-out sequences per evaluation, from the first on; 0: none, all of them with
+    /// a number past their count. Default 32.
+    pub eval_sequences: u64,
+    /// Steps between checkpoints; 0: only at the end. Default 100.
+    pub checkpoint_every: u64,
+    /// How many of the newest checkpoints are kept; 0: all. Default 3.
+    pub keep_checkpoints: usize,
+    /// A step is left out if its loss or gradient norm lies more than this many deviations above
+    /// the running mean; 0: never. Default 0.
+    pub guard_deviations: f64,
+    /// Steps before the guard trusts its mean. Default 50.
+    pub guard_after: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            steps: 300,
+            stop_after: 0,
+            seq_len: 256,
+            batch_sequences: 16,
+            micro_batch_sequences: 0,
+            eval_every: 50,
+            eval_sequences: 32,
+            checkpoint_every: 100,
+            keep_checkpoints: 3,
+            guard_deviations: 0.0,
+            guard_after: 50,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Why training ended before its end.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::checkpoint;
+use crate::data::DataError;
+use crate::model::ModelError;
+use crate::ops::OpError;
+
+/// A failure of training. What was saved before stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A loss or gradient is infinite or not a number.
+    #[error(
+        "step {step}: {place}: the first value that is not finite; the checkpoints are intact: \
+         lower optim.lr or optim.clip, then --resume from the last one in a new run folder, or \
+         start anew"
+    )]
+    NonFinite {
+        /// The step that was being computed; the weights are those after the step before it.
+        step: u64,
+        /// Operation and layer.
+        place: String,
+    },
+    /// The model failed.
+    #[error("the model failed")]
+    Model(#[from] ModelError),
+    /// An operation of the optimizer failed.
+    #[error("the optimizer failed")]
+    Optimizer(#[from] OpError),
+    /// The data failed.
+    #[error("the data cannot be read")]
+    Data(#[from] DataError),
+    /// A checkpoint failed.
+    #[error("checkpoint")]
+    Checkpoint(#[from] checkpoint::Error),
+    /// The run folder is taken.
+    #[error(
+        "{} holds a run already; continue it with --resume, or choose another run.dir",
+        .path.display()
+    )]
+    Taken {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The checkpoint belongs to another plan.
+    #[error(
+        "{} was made by another plan and cannot be continued with this one: {}; undo the change, \
+         or choose another run.dir",
+        .path.display(), .differences.join("; ")
+    )]
+    OtherPlan {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Key, then, now.
+        differences: Vec<String>,
+    },
+    /// No checkpoint of the run can be read, though there are some.
+    #[error(
+        "none of the checkpoints in {} is whole; restore one, or remove them all to start anew",
+        .path.display()
+    )]
+    NoneWhole {
+        /// The folder of checkpoints.
+        path: PathBuf,
+        /// What is wrong with the newest.
+        source: checkpoint::Error,
+    },
+    /// A file of the run folder cannot be used.
+    #[error("cannot {doing} {}", .path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// An [`Error::File`]; for `map_err`.
+    pub(super) fn file(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { doing, path, source }
+    }
+}

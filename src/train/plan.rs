@@ -1,0 +1,218 @@
+//! Everything that a run's configuration implies, valid.
+//!
+//! The plan's hash covers what decides the numbers: seed, model, data, arithmetic, schedule, batch,
+//! optimizer, guard. What only decides speed, memory, places or rhythm of reports (device,
+//! micro-batch, recompute, folders, `stop_after`, evaluation, checkpoints) stays out, and may
+//! change between a run and its resume.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::config::{Config, Numerics, Profile, Run};
+use crate::crypto::Domain;
+use crate::crypto::Hash;
+use crate::crypto::Hasher;
+use crate::model;
+use crate::model::Dims;
+use crate::optim;
+
+/// The tables of a run file that decide the training.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// `[run]`.
+    pub run: &'a Run,
+    /// `[model]`.
+    pub model: &'a model::Config,
+    /// `[numerics]`.
+    pub numerics: &'a Numerics,
+    /// `[train]`.
+    pub train: &'a Config,
+    /// `[optim]`.
+    pub optim: &'a optim::Config,
+}
+
+/// A valid training, with everything derived.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `[train]`, with nothing left to default: `micro_batch_sequences` and `stop_after` are set.
+    pub train: Config,
+    /// The optimizer's settings.
+    pub optim: optim::Config,
+    /// The model's extents.
+    pub dims: Dims,
+    /// Whether backward recomputes activations.
+    pub recompute: bool,
+    /// The arithmetic.
+    pub profile: Profile,
+    /// Seed of every random number.
+    pub seed: u64,
+    /// Micro-batches in an optimizer step.
+    pub grad_accum_steps: usize,
+    /// Tokens in an optimizer step.
+    pub tokens_per_step: u64,
+    /// What the hash covers, by key.
+    pub covered: BTreeMap<String, String>,
+    /// Hash of `covered`.
+    pub hash: Hash,
+}
+
+impl Plan {
+    /// The plan of a configuration on the data with the given identity, or every complaint,
+    /// each as `key: why`.
+    pub fn new(parts: &Parts<'_>, data: Hash) -> Result<Self, Vec<String>> {
+        let complaints = complaints(parts);
+        let dims = match parts.model.dims() {
+            Ok(dims) if complaints.is_empty() => dims,
+            _ => return Err(complaints),
+        };
+        let mut train = parts.train.clone();
+        if train.micro_batch_sequences == 0 {
+            train.micro_batch_sequences = default_micro_batch(train.batch_sequences);
+        }
+        train.stop_after = match train.stop_after {
+            0 => train.steps,
+            steps => steps.min(train.steps),
+        };
+        let covered = covered(parts, &dims, data);
+        Ok(Self {
+            optim: parts.optim.clone(),
+            dims,
+            recompute: parts.model.recompute(),
+            profile: parts.numerics.profile,
+            seed: parts.run.seed,
+            grad_accum_steps: train.batch_sequences / train.micro_batch_sequences,
+            tokens_per_step: (train.batch_sequences * train.seq_len) as u64,
+            hash: hash(&covered),
+            covered,
+            train,
+        })
+    }
+
+    /// Keys in which the plan of a checkpoint differs from this one: key, then, now.
+    pub fn differences(&self, then: &BTreeMap<String, String>) -> Vec<String> {
+        let nothing = String::from("not there");
+        let keys: std::collections::BTreeSet<_> = then.keys().chain(self.covered.keys()).collect();
+        keys.into_iter()
+            .filter_map(|key| {
+                let was = then.get(key).unwrap_or(&nothing);
+                let is = self.covered.get(key).unwrap_or(&nothing);
+                (was != is).then(|| format!("{key} was {was}, is {is}"))
+            })
+            .collect()
+    }
+}
+
+/// Everything that cannot be about a configuration, each as `key: why`.
+pub fn complaints(parts: &Parts<'_>) -> Vec<String> {
+    let train = parts.train;
+    let mut wrong = Vec::new();
+    let mut check = |holds: bool, complaint: &dyn Fn() -> String| {
+        if !holds {
+            wrong.push(complaint());
+        }
+    };
+    check(train.steps >= 1, &|| "train.steps: 0 steps train nothing; give at least 1".into());
+    check(train.steps < MAX_STEPS, &|| format!("train.steps: at most {MAX_STEPS}"));
+    check((1..=MAX_EXTENT).contains(&train.seq_len), &|| {
+        format!("train.seq_len: {} is not within 1..={MAX_EXTENT}", train.seq_len)
+    });
+    check(parts.numerics.profile == Profile::F32 || train.seq_len.is_multiple_of(2), &|| {
+        format!(
+            "train.seq_len: {} is odd; in the bf16 profile pairs of tokens must not straddle \
+             sequences: take {}, or numerics.profile = \"f32\"",
+            train.seq_len,
+            train.seq_len + 1
+        )
+    });
+    let batch = train.batch_sequences;
+    check((1..=MAX_EXTENT).contains(&batch), &|| {
+        format!("train.batch_sequences: {batch} is not within 1..={MAX_EXTENT}")
+    });
+    let micro = train.micro_batch_sequences;
+    check(micro == 0 || batch.is_multiple_of(micro), &|| {
+        format!(
+            "train.micro_batch_sequences: {micro} does not divide the batch of {batch} sequences; \
+             take {}",
+            largest_divisor(batch, micro)
+        )
+    });
+    let deviations = train.guard_deviations;
+    check(deviations >= 0.0 && deviations.is_finite(), &|| {
+        format!("train.guard_deviations: {deviations} is no number from 0 (off) up")
+    });
+    check(!parts.run.dir.as_os_str().is_empty(), &|| "run.dir: name a folder".into());
+    match parts.model.dims() {
+        Ok(dims) if parameters(&dims) > MAX_PARAMETERS => {
+            wrong.push(format!("model.width: {} parameters are too many", parameters(&dims)));
+        }
+        Ok(_) => {}
+        Err(complaints) => wrong.extend(complaints),
+    }
+    wrong.extend(parts.optim.complaints(train.steps));
+    wrong
+}
+
+/// Weights of a model of any valid extents, roughly; cannot overflow.
+fn parameters(dims: &Dims) -> u128 {
+    let [c, f, v, layers] = [dims.width, dims.ffn, dims.vocab, dims.layers].map(|x| x as u128);
+    let heads = (dims.heads + 2 * dims.kv_heads) as u128 * dims.head_dim as u128;
+    2 * v * c + layers * c * (2 * heads + 3 * f)
+}
+
+/// At most four sequences at once, and a divisor of the batch.
+fn default_micro_batch(batch: usize) -> usize {
+    largest_divisor(batch, DEFAULT_MICRO_BATCH)
+}
+
+/// The largest divisor of `n` that is at most `bound`.
+fn largest_divisor(n: usize, bound: usize) -> usize {
+    (1..=bound.min(n)).rev().find(|&d| n.is_multiple_of(d)).unwrap_or(1)
+}
+
+/// What decides the numbers of a run, by key.
+fn covered(parts: &Parts<'_>, dims: &Dims, data: Hash) -> BTreeMap<String, String> {
+    let train = parts.train;
+    let mut all = BTreeMap::new();
+    flatten("model", dims, &mut all);
+    flatten("optim", parts.optim, &mut all);
+    for (key, value) in [
+        ("run.seed", parts.run.seed.to_string()),
+        ("data", data.to_string()),
+        ("numerics.profile", parts.numerics.profile.name().to_owned()),
+        ("train.steps", train.steps.to_string()),
+        ("train.seq_len", train.seq_len.to_string()),
+        ("train.batch_sequences", train.batch_sequences.to_string()),
+        ("train.guard_deviations", train.guard_deviations.to_string()),
+        ("train.guard_after", train.guard_after.to_string()),
+    ] {
+        all.insert(key.to_owned(), value);
+    }
+    all
+}
+
+/// Every field of `table`, as `section.field`.
+fn flatten(section: &str, table: &impl Serialize, all: &mut BTreeMap<String, String>) {
+    // Tables of plain numbers and strings: this cannot fail.
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(table) {
+        all.extend(fields.into_iter().map(|(key, v)| (format!("{section}.{key}"), v.to_string())));
+    }
+}
+
+/// Each key and value, with its length as u64 before it.
+fn hash(covered: &BTreeMap<String, String>) -> Hash {
+    let mut hasher = Hasher::new(Domain::Plan);
+    for text in covered.iter().flat_map(|(key, value)| [key, value]) {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+    hasher.finish()
+}
+
+/// More steps than anybody takes; a larger number is a typing error. Checkpoints count in f64.
+const MAX_STEPS: u64 = 1 << 40;
+/// More weights than any machine holds.
+const MAX_PARAMETERS: u128 = 1 << 44;
+/// Longer sequences and larger batches are typing errors.
+const MAX_EXTENT: usize = 1 << 20;
+/// Sequences at once where the run file does not say.
+const DEFAULT_MICRO_BATCH: usize = 4;

@@ -1,0 +1,142 @@
+//! A trainer's state into a checkpoint, and back.
+
+use super::step::Trainer;
+use super::{Error, Plan};
+use crate::checkpoint;
+use crate::checkpoint::Contents;
+use crate::checkpoint::Expected;
+use crate::checkpoint::Group;
+use crate::checkpoint::Progress;
+use crate::checkpoint::Saved;
+use crate::checkpoint::Source;
+use crate::checkpoint::Target;
+use crate::crypto::Hash;
+use crate::model::Dims;
+use crate::model::Params;
+use crate::tensor::Shape;
+
+/// Names and shapes of a model's weights, as a checkpoint must have them.
+pub fn expected_weights(dims: &Dims) -> Vec<Expected> {
+    let named = Params::shapes(dims).into_named();
+    named.into_iter().map(|(name, shape)| (name, Shape::new(&shape))).collect()
+}
+
+/// The extents of the model in a checkpoint, believed only as far as its tensors bear them out.
+pub fn saved_dims(saved: &Saved) -> Result<Dims, Error> {
+    let manifest = saved.manifest();
+    let mismatch = |what: String| checkpoint::Error::Mismatch { path: saved.path().into(), what };
+    let dims: Dims = serde_json::from_value(manifest.model.clone())
+        .map_err(|e| mismatch(format!("its model is not one of this program: {e}")))?;
+    if let Some(complaint) = dims.complaints().into_iter().next() {
+        return Err(mismatch(complaint).into());
+    }
+    // Products are formed only of extents whose product is known to be small.
+    let elements = manifest.tensors.iter().filter_map(|t| t.size_bytes()).sum::<u64>() / 4;
+    let fits = |factors: &[usize]| {
+        let product = factors.iter().try_fold(1u64, |n, &x| n.checked_mul(x as u64));
+        product.is_some_and(|n| n <= elements)
+    };
+    let all_heads = dims.heads + 2 * dims.kv_heads;
+    let borne_out = fits(&[dims.vocab, dims.width])
+        && fits(&[2, dims.ffn, dims.width])
+        && fits(&[all_heads, dims.head_dim, dims.width])
+        && dims.layers <= manifest.tensors.len();
+    match borne_out {
+        true => Ok(dims),
+        false => Err(mismatch("its extents are larger than its tensors".into()).into()),
+    }
+}
+
+impl Trainer {
+    /// What a checkpoint of this moment holds.
+    pub(super) fn contents(
+        &self,
+        config: &str,
+        attachments: &[checkpoint::Attachment],
+    ) -> Contents<'_> {
+        Contents {
+            progress: self.progress(),
+            tensors: self.tensors(),
+            plan_hash: self.plan.hash,
+            plan: self.plan.covered.clone(),
+            model: serde_json::to_value(self.plan.dims).unwrap_or_default(),
+            config: config.to_owned(),
+            attachments: attachments.to_vec(),
+        }
+    }
+
+    /// Hash of the whole training state: weights, moments, data cursor, step, random numbers.
+    pub fn state_hash(&self) -> Result<Hash, Error> {
+        Ok(checkpoint::state_hash(&self.progress(), &self.tensors())?)
+    }
+
+    /// A trainer at the state of a checkpoint. Refuses one of another plan, and names what differs.
+    pub(super) fn resume(&mut self, saved: &Saved) -> Result<(), Error> {
+        check(saved, &self.plan)?;
+        saved.read_into(self.targets())?;
+        let progress = &saved.manifest().progress;
+        self.done = progress.step;
+        let consistent = progress.seed == self.plan.seed
+            && progress.next_sequence == self.next_sequence()
+            && self.guard.restore(&progress.guard);
+        match consistent {
+            true => Ok(()),
+            false => Err(Error::Checkpoint(checkpoint::Error::Mismatch {
+                path: saved.path().to_owned(),
+                what: "its data cursor, seed or guard are not those of its step".into(),
+            })),
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            step: self.done,
+            next_sequence: self.next_sequence(),
+            seed: self.plan.seed,
+            guard: self.guard.words(),
+        }
+    }
+
+    /// Position of the next sequence in the keyed order.
+    fn next_sequence(&self) -> u64 {
+        self.done.saturating_mul(self.plan.train.batch_sequences as u64)
+    }
+
+    /// Weights and moments in canonical order.
+    fn tensors(&self) -> Vec<Source<'_>> {
+        let groups = [&self.model.params, &self.optimizer.m, &self.optimizer.v];
+        let mut all = Vec::new();
+        for (group, params) in Group::ALL.into_iter().zip(groups) {
+            for (name, tensor) in params.as_ref().into_named() {
+                all.push(Source { group, name, view: tensor.view() });
+            }
+        }
+        all
+    }
+
+    /// The same, to be filled.
+    fn targets(&mut self) -> Vec<Target<'_>> {
+        let groups = [&mut self.model.params, &mut self.optimizer.m, &mut self.optimizer.v];
+        let mut all = Vec::new();
+        for (group, params) in Group::ALL.into_iter().zip(groups) {
+            for (name, tensor) in params.as_mut().into_named() {
+                all.push(Target { group, name, view: tensor.view_mut() });
+            }
+        }
+        all
+    }
+}
+
+/// Whether a checkpoint can be continued by `plan`; costs nothing.
+pub(super) fn check(saved: &Saved, plan: &Plan) -> Result<(), Error> {
+    let manifest = saved.manifest();
+    if manifest.plan_hash != plan.hash {
+        let mut differences = plan.differences(&manifest.plan);
+        if differences.is_empty() {
+            differences.push("the plan's hash differs from its text".into());
+        }
+        return Err(Error::OtherPlan { path: saved.path().to_owned(), differences });
+    }
+    saved.expect(&Group::ALL, &expected_weights(&plan.dims))?;
+    Ok(())
+}
