@@ -86,11 +86,17 @@ fn show(saved: &Saved, tensors: bool, out: &mut Stdout) -> Result<(), Failure> {
         .sum();
     let size_bytes: u64 = manifest.files.iter().map(|f| f.size_bytes).sum();
     out.line(format_args!("checkpoint      {}", saved.path().display()))?;
-    out.line(format_args!("format          version {}, arithmetic {}", manifest.version, manifest.arithmetic))?;
+    out.line(format_args!(
+        "format          version {}, arithmetic {}",
+        manifest.version, manifest.arithmetic
+    ))?;
     out.line(format_args!("step            {}", progress.step))?;
     out.line(format_args!("next sequence   {}", progress.next_sequence))?;
     out.line(format_args!("random numbers  seed {}, step {}", progress.seed, progress.step))?;
-    out.line(format_args!("weights         {weights} parameters in {} tensors", manifest.tensors.len() / 3))?;
+    out.line(format_args!(
+        "weights         {weights} parameters in {} tensors",
+        manifest.tensors.len() / 3
+    ))?;
     out.line(format_args!("size            {:.1} MB", size_bytes as f64 / 1e6))?;
     out.line(format_args!("state hash      {}", manifest.state_hash))?;
     out.line(format_args!("plan hash       {}", manifest.plan_hash))?;

@@ -81,7 +81,11 @@ pub fn run(command: &Command, out: &mut Stdout) -> Result<Ending, Failure> {
     let manifest = prepared?;
     let tokens: u64 = manifest.shards.iter().map(|s| s.tokens).sum();
     let bytes: u64 = manifest.inputs.iter().map(|i| i.bytes).sum();
-    out.line(format_args!("texts        {} ({:.1} MB)", manifest.inputs.len(), bytes as f64 / 1e6))?;
+    out.line(format_args!(
+        "texts        {} ({:.1} MB)",
+        manifest.inputs.len(),
+        bytes as f64 / 1e6
+    ))?;
     out.line(format_args!("tokens       {tokens} in {} shards", manifest.shards.len()))?;
     out.line(format_args!("vocabulary   {}", manifest.vocab_size))?;
     out.line(format_args!("bytes/token  {:.3}", bytes as f64 / tokens.max(1) as f64))?;

@@ -86,7 +86,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
 impl Args {
     fn check(&self) -> Result<(), Failure> {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return Err(format!("--temperature {}: give a number from 0 up", self.temperature).into());
+            return Err(
+                format!("--temperature {}: give a number from 0 up", self.temperature).into()
+            );
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(format!("--top-p {}: give a number above 0, at most 1", self.top_p).into());

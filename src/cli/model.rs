@@ -30,7 +30,10 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let sets: Vec<String> = preset.chain(args.sets.iter().cloned()).collect();
     let config = RunConfig::load(args.config.as_deref(), &sets)?;
     let dims = config.model.dims().map_err(|complaints| complaints.join("; "))?;
-    out.line(format_args!("preset        {}", config.model.preset.as_deref().unwrap_or(PRESETS[0].name)))?;
+    out.line(format_args!(
+        "preset        {}",
+        config.model.preset.as_deref().unwrap_or(PRESETS[0].name)
+    ))?;
     out.line("")?;
     for (name, shape) in shapes(&Params::shapes(&dims)) {
         out.line(format_args!("  {name:22} {shape}"))?;
@@ -42,7 +45,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     out.line("")?;
     out.line(format_args!("FLOPs per token of training, sequences of {seq_len}:"))?;
     let (strict, full) = (dims.flops_per_token_strict(seq_len), dims.flops_per_token_full(seq_len));
-    out.line(format_args!("  {strict:>16}  6 N + 6 L H D T: causal attention counted once (mfu uses this)"))?;
+    out.line(format_args!(
+        "  {strict:>16}  6 N + 6 L H D T: causal attention counted once (mfu uses this)"
+    ))?;
     out.line(format_args!("  {full:>16}  6 N + 12 L H D T: attention as if not causal (nanoGPT)"))?;
     out.line("  N: weights in matrix products, LM head included; forward and backward")?;
     let micro = match config.train.micro_batch_sequences {
@@ -53,7 +58,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let passes = if recompute { Passes::Recomputed } else { Passes::Stored };
     let kept = if recompute { "recomputed" } else { "stored" };
     out.line("")?;
-    out.line(format_args!("memory of training, micro-batches of {micro} x {seq_len}, activations {kept}:"))?;
+    out.line(format_args!(
+        "memory of training, micro-batches of {micro} x {seq_len}, activations {kept}:"
+    ))?;
     out.piece(&Memory::of(&dims, micro, seq_len, passes).to_string())?;
     Ok(Ending::Done)
 }

@@ -79,7 +79,10 @@ pub fn after(
     }
     if let Some(eval) = &outcome.evaluation {
         let perplexity = eval.perplexity();
-        out.line(format_args!("held-out loss   {:.4}{floor}, perplexity {perplexity:.2}", eval.loss))?;
+        out.line(format_args!(
+            "held-out loss   {:.4}{floor}, perplexity {perplexity:.2}",
+            eval.loss
+        ))?;
     }
     if outcome.last_loss.is_none() {
         out.line("nothing was left to do; raise train.steps (a new run) or train.stop_after")?;

@@ -1,8 +1,8 @@
 //! Loss on held-out sequences.
 
+use super::Error;
 use super::signals::Stop;
 use super::step::micro_batches;
-use super::Error;
 use crate::data::Loader;
 use crate::model::Activations;
 use crate::model::NeuroLlm;

@@ -109,7 +109,8 @@ impl Log {
 /// Step of the last evaluation in the file at `path`.
 pub fn last_eval_step(path: &Path) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
-    let mut lines = text.lines().rev().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    let mut lines =
+        text.lines().rev().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
     lines.find(|v| v["kind"] == "eval")?["step"].as_u64()
 }
 
@@ -157,7 +158,9 @@ mod tests {
         let steps: Vec<_> = fs::read_to_string(&path)
             .unwrap()
             .lines()
-            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["step"].as_u64().unwrap())
+            .map(|l| {
+                serde_json::from_str::<serde_json::Value>(l).unwrap()["step"].as_u64().unwrap()
+            })
             .collect();
         assert_eq!(steps, [1, 2, 3, 4]);
         assert!(Log::create(&path).is_err());

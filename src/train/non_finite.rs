@@ -35,7 +35,9 @@ pub fn locate(
         match model.losses(kernels, sequence, &mut acts) {
             Ok(()) => {}
             // An operation that refuses such values has found them.
-            Err(ModelError::Op { place, source }) => return Ok(failed(format!("{place}: {source}"))),
+            Err(ModelError::Op { place, source }) => {
+                return Ok(failed(format!("{place}: {source}")));
+            }
             Err(other) => return Err(other.into()),
         }
         for (place, tensor) in in_order(&acts) {

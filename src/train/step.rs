@@ -136,7 +136,10 @@ impl Trainer {
 }
 
 /// A batch in pieces of `tokens` tokens: whole sequences, in order.
-pub(super) fn micro_batches(batch: &Batch, tokens: usize) -> impl Iterator<Item = model::Batch<'_>> {
+pub(super) fn micro_batches(
+    batch: &Batch,
+    tokens: usize,
+) -> impl Iterator<Item = model::Batch<'_>> {
     let (inputs, targets) = (batch.inputs.chunks(tokens), batch.targets.chunks(tokens));
     inputs.zip(targets).map(|(tokens, targets)| model::Batch { tokens, targets })
 }
