@@ -8,7 +8,7 @@ fused AdamW, gradient clipping; eager and torch.compile (model and loss in one),
 autocast over f32 weights, as ours keeps them.
 
 Nothing else may run meanwhile. On shared cores PyTorch's OpenMP threads wait for each other at every
-operation and lose several times more than ours, so the ratios would flatter us; the first table
+operation and can lose several times more than ours, which would flatter us; the first table
 says which share of the cores other processes took during each side's measurements.
 
 AMX: where the CPU has it, PyTorch's bf16 products run on it, in eager mode and under torch.compile
@@ -147,7 +147,7 @@ def print_speeds(rows):
         print(f"| {row['model']:6} | {row['side']:20} | {row['dtype']:5} | {row['tokens_per_s']:8.0f} "
               f"| {100 * row['taken_by_others']:.0f} % |")
     if any(row["taken_by_others"] > QUIET for row in rows):
-        print("\nNOT A FAIR MEASUREMENT: other processes took a part of the cores; the ratios flatter NeuroShard.")
+        print("\nNOT TO BE QUOTED: other processes took a part of the cores; measure again on a quiet machine.")
 
 
 def print_ratios(rows):
