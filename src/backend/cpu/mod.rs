@@ -5,6 +5,7 @@
 
 mod adamw;
 mod attention;
+mod columns;
 mod cross_entropy;
 mod elementwise;
 mod embedding;

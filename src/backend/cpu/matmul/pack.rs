@@ -1,19 +1,17 @@
-//! Packing: `W` rows of an operand into a panel `(k, W)`, zero-padded.
+//! Packing: the left factor in tiles of rows, the right one in panels of columns.
 //!
-//! For the bf16 profile elements are rounded to bf16 (and kept as f32), subnormal ones become
-//! zero, and the two of each pair change places, so that an ascending chain takes the odd first.
+//! For the bf16 profile elements are rounded to bf16 (and kept as f32) and subnormal ones become
+//! zero. Where k ends on an odd number, a zero completes the last pair.
 
 use super::product::Operand;
-use crate::backend::cpu::flush;
+use super::product::Product;
+use crate::backend::cpu::lanes::Lanes;
 use crate::ops::Precision;
 
-/// `x` as it enters a product.
-#[inline(always)]
-fn rounded<const BF16: bool>(x: f32) -> f32 {
-    if BF16 { flush::bf16(x) } else { x }
-}
+/// k at a time: a panel of the right factor and a tile of the left one stay in the first cache.
+pub(super) const DEPTH: usize = 256;
 
-/// Elements of k in a panel: `k`, or the next even number for bf16.
+/// Elements of k that enter chains: `k`, or the next even number for bf16.
 pub(super) fn padded(k: usize, precision: Precision) -> usize {
     match precision {
         Precision::F32 => k,
@@ -21,42 +19,132 @@ pub(super) fn padded(k: usize, precision: Precision) -> usize {
     }
 }
 
-/// Packs rows `row..row + rows` (at most `W`), packed elements `from..to` of k, to `panel`.
+/// Rows in a tile of the left factor.
+pub(super) const fn tile_rows<V: Lanes>() -> usize {
+    if V::LEN == 16 { 12 } else { 6 }
+}
+
+/// Packs tiles of rows from `row` on (below `end`), elements `from..to` of k, one after another.
 ///
-/// `k` is the operand's full extent; what lies past it is zero.
+/// Element `(i, p)` of a tile is at `i * DEPTH + p` if the source has k contiguous, else at
+/// `p * tile_rows + i`, so that both copy whole pieces of lines.
+///
+/// # Safety
+/// `V`'s instruction set is available.
 #[inline(always)]
-pub(super) fn panel<const W: usize, const BF16: bool>(
-    operand: &Operand<'_>,
-    k: usize,
-    (row, rows): (usize, usize),
+pub(super) unsafe fn tiles<V: Lanes, const BF16: bool>(
+    product: &Product<'_>,
+    (row, end): (usize, usize),
     (from, to): (usize, usize),
-    panel: &mut [f32],
+    packed: &mut [f32],
 ) {
-    let panel = &mut panel[..(to - from) * W];
-    let source = |p: usize| if BF16 { p ^ 1 } else { p };
-    if operand.k_stride == 1 {
-        // Rows are contiguous in k: read each in turn, write with stride W.
-        if rows < W {
-            panel.fill(0.0);
-        }
-        for r in 0..rows {
-            let line = &operand.data[(row + r) * operand.row_stride..][..k];
-            for (slot, p) in panel[r..].iter_mut().step_by(W).zip(from..to) {
-                *slot = line.get(source(p)).map_or(0.0, |&x| rounded::<BF16>(x));
+    let height = tile_rows::<V>();
+    let stop = to.min(product.k);
+    if product.a.k_stride == 1 {
+        for (i, tile) in packed.chunks_exact_mut(height * DEPTH).enumerate() {
+            for (r, line) in tile.chunks_exact_mut(DEPTH).enumerate() {
+                let source = row + i * height + r;
+                let line = &mut line[..to - from];
+                let mut length = 0;
+                if source < end {
+                    length = stop - from;
+                    let source = &product.a.data[source * product.a.row_stride + from..][..length];
+                    // SAFETY: as this function.
+                    unsafe { copy::<V, BF16>(source, &mut line[..length]) };
+                }
+                line[length..].fill(0.0);
             }
         }
         return;
     }
-    for (line, p) in panel.chunks_exact_mut(W).zip(from..to) {
-        let k_index = source(p);
-        if k_index >= k {
+    for p in from..to {
+        for (i, tile) in packed.chunks_exact_mut(height * DEPTH).enumerate() {
+            let line = &mut tile[(p - from) * height..][..height];
+            let first = row + i * height;
+            let rows = if p < stop { height.min(end.saturating_sub(first)) } else { 0 };
+            let source = &product.a.data[p.min(stop - 1) * product.a.k_stride + first.min(end - 1)..];
+            // SAFETY: as this function; the slices hold `rows` and `height` elements.
+            unsafe {
+                let source = source[..rows.max(1)].as_ptr();
+                let x = if rows == height {
+                    V::load_first(source, height)
+                } else {
+                    V::load_first(source, rows)
+                };
+                (if BF16 { x.bf16() } else { x }).store_first(line.as_mut_ptr(), height);
+            }
+        }
+    }
+}
+
+/// Packs `columns` (at most `2·LEN`) rows of the right factor from `first` on, elements `from..to`
+/// of k, as a panel `(to - from, 2·LEN)`.
+///
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+pub(super) unsafe fn panel<V: Lanes, const BF16: bool>(
+    product: &Product<'_>,
+    (first, columns): (usize, usize),
+    (from, to): (usize, usize),
+    panel: &mut [f32],
+) {
+    let Operand { data, row_stride, k_stride } = product.b;
+    let width = 2 * V::LEN;
+    let stop = to.min(product.k);
+    let panel = &mut panel[..(to - from) * width];
+    panel[(stop - from) * width..].fill(0.0);
+    if k_stride == 1 {
+        let data = &data[first * row_stride..];
+        assert!(data.len() >= (columns - 1) * row_stride + stop, "right factor");
+        for (half, dst) in [(0, 0), (V::LEN.min(columns), V::LEN)] {
+            let rows = V::LEN.min(columns - half);
+            for p in (from..stop).step_by(V::LEN) {
+                let count = V::LEN.min(stop - p);
+                // SAFETY: rows `half..half + rows` and elements `p..p + count` are there by the
+                // assertion; the panel has `count` lines from `p - from` on.
+                unsafe {
+                    let src = data.as_ptr().wrapping_add(half * row_stride + p);
+                    let dst = panel.as_mut_ptr().add((p - from) * width + dst);
+                    if rows == V::LEN && count == V::LEN {
+                        V::transpose::<BF16>(src, row_stride, (V::LEN, V::LEN), dst, width);
+                    } else {
+                        V::transpose::<BF16>(src, row_stride, (rows, count), dst, width);
+                    }
+                }
+            }
+        }
+        return;
+    }
+    for (line, p) in panel.chunks_exact_mut(width).zip(from..stop) {
+        let source = &data[p * k_stride + first..][..columns];
+        if columns < width {
             line.fill(0.0);
-            continue;
         }
-        let data = &operand.data[k_index * operand.k_stride + row..][..rows];
-        for (slot, &x) in line.iter_mut().zip(data) {
-            *slot = rounded::<BF16>(x);
+        // SAFETY: as this function.
+        unsafe { copy::<V, BF16>(source, &mut line[..columns]) };
+    }
+}
+
+/// Copies a piece of a line, rounding if `BF16`.
+///
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+unsafe fn copy<V: Lanes, const BF16: bool>(from: &[f32], to: &mut [f32]) {
+    let count = from.len().min(to.len());
+    let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+    let mut i = 0;
+    // SAFETY: both have `count` elements.
+    unsafe {
+        while i + V::LEN <= count {
+            let x = V::load(from.add(i));
+            (if BF16 { x.bf16() } else { x }).store(to.add(i));
+            i += V::LEN;
         }
-        line[rows..].fill(0.0);
+        if i < count {
+            let x = V::load_first(from.add(i), count - i);
+            (if BF16 { x.bf16() } else { x }).store_first(to.add(i), count - i);
+        }
     }
 }
