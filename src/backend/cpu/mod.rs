@@ -76,6 +76,10 @@ impl Kernels for Cpu {
     fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError> {
         Ok(Tensor::zeros(dtype, shape))
     }
+
+    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+        self.run(work);
+    }
 }
 
 /// More threads than any host has; a larger number is a typing error.

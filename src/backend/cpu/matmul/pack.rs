@@ -24,6 +24,11 @@ pub(super) const fn tile_rows<V: Lanes>() -> usize {
     if V::LEN == 16 { 12 } else { 6 }
 }
 
+/// Elements of a packed tile: `DEPTH` of each row, and room for the last vector's end.
+pub(super) const fn tile_elements<V: Lanes>() -> usize {
+    tile_rows::<V>() * DEPTH + 16
+}
+
 /// Packs tiles of rows from `row` on (below `end`), elements `from..to` of k, one after another.
 ///
 /// Element `(i, p)` of a tile is at `i * DEPTH + p` if the source has k contiguous, else at
@@ -41,8 +46,8 @@ pub(super) unsafe fn tiles<V: Lanes, const BF16: bool>(
     let height = tile_rows::<V>();
     let stop = to.min(product.k);
     if product.a.k_stride == 1 {
-        for (i, tile) in packed.chunks_exact_mut(height * DEPTH).enumerate() {
-            for (r, line) in tile.chunks_exact_mut(DEPTH).enumerate() {
+        for (i, tile) in packed.chunks_exact_mut(tile_elements::<V>()).enumerate() {
+            for (r, line) in tile.chunks_exact_mut(DEPTH).take(height).enumerate() {
                 let source = row + i * height + r;
                 let line = &mut line[..to - from];
                 let mut length = 0;
@@ -57,23 +62,25 @@ pub(super) unsafe fn tiles<V: Lanes, const BF16: bool>(
         }
         return;
     }
-    for p in from..to {
-        for (i, tile) in packed.chunks_exact_mut(height * DEPTH).enumerate() {
-            let line = &mut tile[(p - from) * height..][..height];
+    for (p, k) in (from..stop).enumerate() {
+        let source = &product.a.data[k * product.a.k_stride..][..end];
+        for (i, tile) in packed.chunks_exact_mut(tile_elements::<V>()).enumerate() {
             let first = row + i * height;
-            let rows = if p < stop { height.min(end.saturating_sub(first)) } else { 0 };
-            let source = &product.a.data[p.min(stop - 1) * product.a.k_stride + first.min(end - 1)..];
-            // SAFETY: as this function; the slices hold `rows` and `height` elements.
+            // SAFETY: `end - first` elements are there to read; a whole vector fits at every `p`
+            // of a tile, and its end is overwritten by the next `p`.
             unsafe {
-                let source = source[..rows.max(1)].as_ptr();
-                let x = if rows == height {
-                    V::load_first(source, height)
+                let at = source.as_ptr().add(first.min(end));
+                let x = if first + V::LEN <= end {
+                    V::load(at)
                 } else {
-                    V::load_first(source, rows)
+                    V::load_first(at, end.saturating_sub(first))
                 };
-                (if BF16 { x.bf16() } else { x }).store_first(line.as_mut_ptr(), height);
+                (if BF16 { x.bf16() } else { x }).store(tile.as_mut_ptr().add(p * height));
             }
         }
+    }
+    for tile in packed.chunks_exact_mut(tile_elements::<V>()) {
+        tile[(stop - from) * height..(to - from) * height].fill(0.0);
     }
 }
 

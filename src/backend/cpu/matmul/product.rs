@@ -72,18 +72,18 @@ impl Product<'_> {
             return;
         }
         let m = out.len() / n;
-        let (height, width) = tile_extents(level);
+        let Extents { height, width, tile } = extents(level);
         let k = pack::padded(self.k, self.precision);
         let blocks = Blocks { count: k.div_ceil(DEPTH), k };
         let at_once = (PACKED_ELEMENTS / blocks.count / DEPTH).clamp(1, MAX_ROWS);
         let at_once = at_once.next_multiple_of(height).min(m.next_multiple_of(height));
-        let mut packed = Scratch::take(at_once * blocks.count * DEPTH);
+        let mut packed = Scratch::take(at_once / height * blocks.count * tile);
         let out = Columns::new(out, n);
         for row in (0..m).step_by(at_once) {
             let rows = at_once.min(m - row);
             let tiles = rows.div_ceil(height);
-            let a = &mut packed.elements()[..tiles * height * blocks.count * DEPTH];
-            self.pack_rows(level, (row, rows), (tiles, height), blocks, a);
+            let a = &mut packed.elements()[..tiles * blocks.count * tile];
+            self.pack_rows(level, (row, rows), tiles, blocks, a);
             let left = Left { product: self, blocks, a, row, rows, tiles };
             let panels = n.div_ceil(width);
             let grid = Grid::of(panels, tiles, rayon::current_num_threads());
@@ -99,18 +99,18 @@ impl Product<'_> {
         &self,
         level: Level,
         (row, rows): (usize, usize),
-        (tiles, height): (usize, usize),
+        tiles: usize,
         blocks: Blocks,
         a: &mut [f32],
     ) {
         let product = self;
         let end = row + rows;
-        let block_elements = tiles * height * DEPTH;
-        let some = height * DEPTH * tiles.div_ceil(2 * rayon::current_num_threads()).min(8);
-        a.par_chunks_mut(block_elements).enumerate().for_each(|(block, a)| {
+        let Extents { height, tile, .. } = extents(level);
+        let some = tiles.div_ceil(2 * rayon::current_num_threads()).min(8);
+        a.par_chunks_mut(tiles * tile).enumerate().for_each(|(block, a)| {
             let range = blocks.range(block);
-            a.par_chunks_mut(some).enumerate().for_each(|(i, a)| {
-                let rows = (row + i * (some / DEPTH), end);
+            a.par_chunks_mut(some * tile).enumerate().for_each(|(i, a)| {
+                let rows = (row + i * some * height, end);
                 match product.precision {
                     Precision::F32 => {
                         at_level!(level, pack_f32(product: &Product<'_>, rows: (usize, usize), range: (usize, usize), a: &mut [f32]));
@@ -267,14 +267,15 @@ unsafe fn multiply<V: Lanes, const BF16: bool>(task: &Task<'_>, packed: &mut [f3
         let range = left.blocks.range(block);
         let k = range.1 - range.0;
         let load = block > 0 || left.product.start == Start::Existing;
-        let a = &left.a[block * left.tiles * height * DEPTH..][..left.tiles * height * DEPTH];
+        let elements = pack::tile_elements::<V>();
+        let a = &left.a[block * left.tiles * elements..][..left.tiles * elements];
         for panel in panels.clone() {
             let first = panel * width;
             let columns = width.min(out.width() - first);
             // SAFETY: as this function.
             unsafe { pack::panel::<V, BF16>(left.product, (first, columns), range, packed) };
             for tile in tiles.clone() {
-                let a = &a[tile * height * DEPTH..][..height * DEPTH];
+                let a = &a[tile * elements..][..elements];
                 let rows = height.min(left.rows - tile * height);
                 let at = out.tile((left.row + tile * height, rows), (first, columns));
                 let out = Outputs { at, stride: out.width(), rows, columns, load };
@@ -323,14 +324,24 @@ unsafe fn k_by_rows<V: Lanes, const BF16: bool>(k: usize, a: &[f32], b: &[f32], 
     }
 }
 
-/// Rows and columns of a register tile.
-fn tile_extents(level: Level) -> (usize, usize) {
+/// What a level's kernel works on at a time.
+struct Extents {
+    /// Rows of a register tile.
+    height: usize,
+    /// Columns of a register tile.
+    width: usize,
+    /// Elements of a packed tile.
+    tile: usize,
+}
+
+fn extents(level: Level) -> Extents {
     /// # Safety
     /// None: asks for constants.
-    unsafe fn extents<V: Lanes>() -> (usize, usize) {
-        (pack::tile_rows::<V>(), 2 * V::LEN)
+    unsafe fn of<V: Lanes>() -> Extents {
+        let (height, tile) = (pack::tile_rows::<V>(), pack::tile_elements::<V>());
+        Extents { height, width: 2 * V::LEN, tile }
     }
-    at_level!(level, extents() -> (usize, usize))
+    at_level!(level, of() -> Extents)
 }
 
 /// Rows of the left factor at a time at most: a block of k of them stays in the second cache.
