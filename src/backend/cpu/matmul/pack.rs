@@ -8,8 +8,11 @@ use super::product::Product;
 use crate::backend::cpu::lanes::Lanes;
 use crate::ops::Precision;
 
-/// k at a time: a panel of the right factor and a tile of the left one stay in the first cache.
+/// Packed elements of k at a time: a panel of the right factor and a tile of the left one stay in the first cache.
 pub(super) const DEPTH: usize = 256;
+
+/// So many k ahead of what is being packed is asked for, where successive k lie far apart.
+const AHEAD: usize = 8;
 
 /// Elements of k that enter chains: `k`, or the next even number for bf16.
 pub(super) fn padded(k: usize, precision: Precision) -> usize {
@@ -70,6 +73,7 @@ pub(super) unsafe fn tiles<V: Lanes, const BF16: bool>(
             // of a tile, and its end is overwritten by the next `p`.
             unsafe {
                 let at = source.as_ptr().add(first.min(end));
+                V::prefetch(at.wrapping_add(AHEAD * product.a.k_stride));
                 let x = if first + V::LEN <= end {
                     V::load(at)
                 } else {
@@ -113,6 +117,9 @@ pub(super) unsafe fn panel<V: Lanes, const BF16: bool>(
                 unsafe {
                     let src = data.as_ptr().wrapping_add(half * row_stride + p);
                     let dst = panel.as_mut_ptr().add((p - from) * width + dst);
+                    for r in 0..rows {
+                        V::prefetch(src.wrapping_add(r * row_stride + 2 * V::LEN));
+                    }
                     if rows == V::LEN && count == V::LEN {
                         V::transpose::<BF16>(src, row_stride, (V::LEN, V::LEN), dst, width);
                     } else {
@@ -128,8 +135,13 @@ pub(super) unsafe fn panel<V: Lanes, const BF16: bool>(
         if columns < width {
             line.fill(0.0);
         }
-        // SAFETY: as this function.
-        unsafe { copy::<V, BF16>(source, &mut line[..columns]) };
+        // SAFETY: as this function; prefetching is harmless anywhere.
+        unsafe {
+            let ahead = source.as_ptr().wrapping_add(AHEAD * k_stride);
+            V::prefetch(ahead);
+            V::prefetch(ahead.wrapping_add(V::LEN));
+            copy::<V, BF16>(source, &mut line[..columns]);
+        }
     }
 }
 

@@ -2,10 +2,15 @@
 
 use rayon::prelude::*;
 
+use super::kernel::Chain;
+use super::kernel::Flushed;
 use super::kernel::Outputs;
+use super::kernel::Plain;
 use super::kernel::tile;
 use super::pack;
 use super::pack::DEPTH;
+#[cfg(target_arch = "x86_64")]
+use super::pairs;
 use crate::backend::cpu::columns::Columns;
 use crate::backend::cpu::flush;
 use crate::backend::cpu::lanes::Lanes;
@@ -74,7 +79,8 @@ impl Product<'_> {
         let m = out.len() / n;
         let Extents { height, width, tile } = extents(level);
         let k = pack::padded(self.k, self.precision);
-        let blocks = Blocks { count: k.div_ceil(DEPTH), k };
+        let how = How::of(self.precision, level);
+        let blocks = Blocks { count: k.div_ceil(DEPTH * how.per_packed()), k };
         let at_once = (PACKED_ELEMENTS / blocks.count / DEPTH).clamp(1, MAX_ROWS);
         let at_once = at_once.next_multiple_of(height).min(m.next_multiple_of(height));
         let mut packed = Scratch::take(at_once / height * blocks.count * tile);
@@ -106,25 +112,56 @@ impl Product<'_> {
         let product = self;
         let end = row + rows;
         let Extents { height, tile, .. } = extents(level);
-        let some = tiles.div_ceil(2 * rayon::current_num_threads()).min(8);
+        let some = tiles.div_ceil(4 * rayon::current_num_threads()).max(MIN_TILES);
         a.par_chunks_mut(tiles * tile).enumerate().for_each(|(block, a)| {
             let range = blocks.range(block);
             a.par_chunks_mut(some * tile).enumerate().for_each(|(i, a)| {
                 let rows = (row + i * some * height, end);
-                match product.precision {
-                    Precision::F32 => {
-                        at_level!(level, pack_f32(product: &Product<'_>, rows: (usize, usize), range: (usize, usize), a: &mut [f32]));
+                match How::of(product.precision, level) {
+                    How::Plain => {
+                        at_level!(level, pack_plain(product: &Product<'_>, rows: (usize, usize), range: (usize, usize), a: &mut [f32]));
                     }
-                    Precision::Bf16 => {
-                        at_level!(level, pack_bf16(product: &Product<'_>, rows: (usize, usize), range: (usize, usize), a: &mut [f32]));
+                    How::Flushed => {
+                        at_level!(level, pack_flushed(product: &Product<'_>, rows: (usize, usize), range: (usize, usize), a: &mut [f32]));
                     }
+                    #[cfg(target_arch = "x86_64")]
+                    How::Pairs(proof) => pairs::pack(proof, product, rows, range, a),
                 }
             });
         });
     }
 }
 
-/// k in pieces of about the same extent, at most [`DEPTH`] each.
+/// Which chains a product runs.
+#[derive(Clone, Copy)]
+enum How {
+    Plain,
+    Flushed,
+    #[cfg(target_arch = "x86_64")]
+    Pairs(pairs::Proof),
+}
+
+impl How {
+    fn of(precision: Precision, level: Level) -> Self {
+        match precision {
+            Precision::F32 => Self::Plain,
+            #[cfg(target_arch = "x86_64")]
+            Precision::Bf16 => pairs::Proof::of(level).map_or(Self::Flushed, Self::Pairs),
+            #[cfg(not(target_arch = "x86_64"))]
+            Precision::Bf16 => Self::Flushed,
+        }
+    }
+
+    fn per_packed(self) -> usize {
+        match self {
+            Self::Plain | Self::Flushed => 1,
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs(_) => 2,
+        }
+    }
+}
+
+/// k in pieces of about the same extent, at most [`DEPTH`] packed elements each.
 #[derive(Clone, Copy)]
 struct Blocks {
     count: usize,
@@ -133,7 +170,7 @@ struct Blocks {
 
 impl Blocks {
     fn range(self, block: usize) -> (usize, usize) {
-        let extent = self.k.div_ceil(self.count).next_multiple_of(16);
+        let extent = self.k.div_ceil(self.count).next_multiple_of(32);
         ((block * extent).min(self.k), ((block + 1) * extent).min(self.k))
     }
 }
@@ -187,7 +224,7 @@ struct Left<'a> {
 }
 
 /// What a task computes.
-struct Task<'a> {
+pub(super) struct Task<'a> {
     left: &'a Left<'a>,
     panels: std::ops::Range<usize>,
     tiles: std::ops::Range<usize>,
@@ -204,13 +241,15 @@ impl Left<'_> {
         panel: &mut [f32],
     ) {
         let task = &Task { left: self, panels, tiles, out };
-        match self.product.precision {
-            Precision::F32 => {
-                at_level!(level, multiply_f32(task: &Task<'_>, panel: &mut [f32]));
+        match How::of(self.product.precision, level) {
+            How::Plain => {
+                at_level!(level, multiply_plain(task: &Task<'_>, panel: &mut [f32]));
             }
-            Precision::Bf16 => flush::with(level, || {
-                at_level!(level, multiply_bf16(task: &Task<'_>, panel: &mut [f32]));
+            How::Flushed => flush::with(level, || {
+                at_level!(level, multiply_flushed(task: &Task<'_>, panel: &mut [f32]));
             }),
+            #[cfg(target_arch = "x86_64")]
+            How::Pairs(proof) => pairs::multiply(proof, task, panel),
         }
     }
 }
@@ -218,74 +257,77 @@ impl Left<'_> {
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn pack_f32<V: Lanes>(
+unsafe fn pack_plain<V: Lanes>(
     product: &Product<'_>,
     rows: (usize, usize),
     range: (usize, usize),
     a: &mut [f32],
 ) {
     // SAFETY: by this function's contract.
-    unsafe { pack::tiles::<V, false>(product, rows, range, a) }
+    unsafe { Plain::<V>::pack_tiles(product, rows, range, a) }
 }
 
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn pack_bf16<V: Lanes>(
+unsafe fn pack_flushed<V: Lanes>(
     product: &Product<'_>,
     rows: (usize, usize),
     range: (usize, usize),
     a: &mut [f32],
 ) {
     // SAFETY: by this function's contract.
-    unsafe { pack::tiles::<V, true>(product, rows, range, a) }
+    unsafe { Flushed::<V>::pack_tiles(product, rows, range, a) }
 }
 
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn multiply_f32<V: Lanes>(task: &Task<'_>, panel: &mut [f32]) {
+unsafe fn multiply_plain<V: Lanes>(task: &Task<'_>, panel: &mut [f32]) {
     // SAFETY: by this function's contract.
-    unsafe { multiply::<V, false>(task, panel) }
+    unsafe { multiply::<Plain<V>>(task, panel) }
 }
 
 /// # Safety
 /// `V`'s instruction set is available, within `flush::with`.
 #[inline(always)]
-unsafe fn multiply_bf16<V: Lanes>(task: &Task<'_>, panel: &mut [f32]) {
+unsafe fn multiply_flushed<V: Lanes>(task: &Task<'_>, panel: &mut [f32]) {
     // SAFETY: by this function's contract.
-    unsafe { multiply::<V, true>(task, panel) }
+    unsafe { multiply::<Flushed<V>>(task, panel) }
 }
 
+/// Runs a task: for each block of k, packs its panels one after the other and runs its tiles over
+/// each.
+///
 /// # Safety
-/// `V`'s instruction set is available; with `BF16`, within `flush::with`.
+/// What `C` asks for.
 #[inline(always)]
-unsafe fn multiply<V: Lanes, const BF16: bool>(task: &Task<'_>, packed: &mut [f32]) {
+pub(super) unsafe fn multiply<C: Chain>(task: &Task<'_>, packed: &mut [f32]) {
     let Task { left, panels, tiles, out } = task;
-    let (height, width) = (pack::tile_rows::<V>(), 2 * V::LEN);
+    let (height, width) = (pack::tile_rows::<C::V>(), 2 * C::V::LEN);
     for block in 0..left.blocks.count {
         let range = left.blocks.range(block);
-        let k = range.1 - range.0;
+        let count = (range.1 - range.0) / C::PER_PACKED;
         let load = block > 0 || left.product.start == Start::Existing;
-        let elements = pack::tile_elements::<V>();
+        let elements = pack::tile_elements::<C::V>();
         let a = &left.a[block * left.tiles * elements..][..left.tiles * elements];
         for panel in panels.clone() {
             let first = panel * width;
             let columns = width.min(out.width() - first);
             // SAFETY: as this function.
-            unsafe { pack::panel::<V, BF16>(left.product, (first, columns), range, packed) };
+            unsafe { C::pack_panel(left.product, (first, columns), range, packed) };
             for tile in tiles.clone() {
                 let a = &a[tile * elements..][..elements];
                 let rows = height.min(left.rows - tile * height);
                 let at = out.tile((left.row + tile * height, rows), (first, columns));
                 let out = Outputs { at, stride: out.width(), rows, columns, load };
-                // SAFETY: a packed tile and a packed panel of `k` elements; the outputs are there,
+                // SAFETY: a packed tile and a packed panel of `count` elements; the outputs are there,
                 // and no other task has these rows and columns.
                 unsafe {
                     if left.product.a.k_stride == 1 {
-                        rows_by_k::<V, BF16>(k, a, packed, out);
+                        rows_by_k::<C>(count, a, packed, out);
                     } else {
-                        k_by_rows::<V, BF16>(k, a, packed, out);
+                        k_by_rows::<C>(count, a, packed, out);
                     }
                 }
             }
@@ -296,15 +338,15 @@ unsafe fn multiply<V: Lanes, const BF16: bool>(task: &Task<'_>, packed: &mut [f3
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn rows_by_k<V: Lanes, const BF16: bool>(k: usize, a: &[f32], b: &[f32], out: Outputs) {
+unsafe fn rows_by_k<C: Chain>(count: usize, a: &[f32], b: &[f32], out: Outputs) {
     let (a, b) = (a.as_ptr(), b.as_ptr());
     // SAFETY: by this function's contract; a tile of fewer rows is laid out as a whole one.
     unsafe {
-        match (V::LEN, out.rows) {
-            (_, 0..=2) => tile::<V, 2, DEPTH, 1, BF16>(k, a, b, out),
-            (16, 3..=4) => tile::<V, 4, DEPTH, 1, BF16>(k, a, b, out),
-            (16, _) => tile::<V, 12, DEPTH, 1, BF16>(k, a, b, out),
-            _ => tile::<V, 6, DEPTH, 1, BF16>(k, a, b, out),
+        match (C::V::LEN, out.rows) {
+            (_, 0..=2) => tile::<C, 2, DEPTH, 1>(count, a, b, out),
+            (16, 3..=4) => tile::<C, 4, DEPTH, 1>(count, a, b, out),
+            (16, _) => tile::<C, 12, DEPTH, 1>(count, a, b, out),
+            _ => tile::<C, 6, DEPTH, 1>(count, a, b, out),
         }
     }
 }
@@ -312,14 +354,14 @@ unsafe fn rows_by_k<V: Lanes, const BF16: bool>(k: usize, a: &[f32], b: &[f32], 
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn k_by_rows<V: Lanes, const BF16: bool>(k: usize, a: &[f32], b: &[f32], out: Outputs) {
+unsafe fn k_by_rows<C: Chain>(count: usize, a: &[f32], b: &[f32], out: Outputs) {
     let (a, b) = (a.as_ptr(), b.as_ptr());
     // SAFETY: by this function's contract; a tile of fewer rows is laid out as a whole one.
     unsafe {
-        match (V::LEN, out.rows) {
-            (16, 0..=4) => tile::<V, 4, 1, 12, BF16>(k, a, b, out),
-            (16, _) => tile::<V, 12, 1, 12, BF16>(k, a, b, out),
-            _ => tile::<V, 6, 1, 6, BF16>(k, a, b, out),
+        match (C::V::LEN, out.rows) {
+            (16, 0..=4) => tile::<C, 4, 1, 12>(count, a, b, out),
+            (16, _) => tile::<C, 12, 1, 12>(count, a, b, out),
+            _ => tile::<C, 6, 1, 6>(count, a, b, out),
         }
     }
 }
