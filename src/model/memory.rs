@@ -21,8 +21,12 @@ pub struct Memory {
     pub scratch: u64,
     /// Logits of some rows at a time.
     pub logits: u64,
-    /// Packed operands of matrix products, at most.
+    /// Packed operands of matrix products.
     pub packing: u64,
+    /// Evaluation between steps: forward only, one sequence at a time.
+    pub evaluation: u64,
+    /// The program itself, its libraries, threads and tables.
+    pub program: u64,
 }
 
 impl Memory {
@@ -47,15 +51,27 @@ impl Memory {
             Passes::Forward => 0,
             _ => 4 * n * (2 * c + w + hd + 3 * f),
         };
-        let widest = (v * c).max(2 * f * c).max(n * (2 * f).max(w));
+        let rows = logit_rows(dims, n as usize) as u64;
+        // Each product packs its left factor: rows by k, some rows at a time.
+        let packed = [(rows, v), (v, rows), (n, 2 * f), (2 * f, n), (n, w), (w, n)];
+        let packed = packed.iter().map(|&(rows, k)| rows.min(PACKED_ROWS) * k).max().unwrap_or(0);
+        let evaluation = match passes {
+            Passes::Forward => 0,
+            _ => {
+                let of = Self::of(dims, 1, seq_len, Passes::Forward);
+                of.activations + of.logits
+            }
+        };
         Self {
             weights,
             gradients: if passes == Passes::Forward { 0 } else { weights + tied },
             moments: if passes == Passes::Forward { 0 } else { 2 * weights },
             activations,
             scratch,
-            logits: 4 * logit_rows(dims, n as usize) as u64 * v,
-            packing: (4 * widest).min(PACKED_BYTES),
+            logits: 4 * rows * v,
+            packing: (4 * packed).min(PACKED_BYTES),
+            evaluation,
+            program: PROGRAM_BYTES,
         }
     }
 
@@ -64,7 +80,7 @@ impl Memory {
         self.rows().iter().map(|(_, bytes)| bytes).sum()
     }
 
-    fn rows(&self) -> [(&'static str, u64); 7] {
+    fn rows(&self) -> [(&'static str, u64); 9] {
         [
             ("weights (f32)", self.weights),
             ("gradients (f32)", self.gradients),
@@ -73,6 +89,8 @@ impl Memory {
             ("activation gradients", self.scratch),
             ("logits", self.logits),
             ("packed operands", self.packing),
+            ("evaluation", self.evaluation),
+            ("program", self.program),
         ]
     }
 }
@@ -89,5 +107,9 @@ impl fmt::Display for Memory {
     }
 }
 
-/// What the CPU's matrix products pack at a time.
-const PACKED_BYTES: u64 = 32 << 20;
+/// What the CPU's matrix products pack at a time, at most.
+const PACKED_BYTES: u64 = 8 << 20;
+/// Rows that they pack at a time, at most.
+const PACKED_ROWS: u64 = 1032;
+/// Measured with a model of some thousand weights: code, libraries and stacks.
+const PROGRAM_BYTES: u64 = 11 << 20;

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 /// A flag that asks training to write a checkpoint and stop. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,8 @@ impl Stop {
         for signal in [SIGTERM, SIGUSR1] {
             signal_hook::flag::register_usize(signal, stop.signal.clone(), signal as usize)?;
         }
+        // A write past the limit on file sizes then fails like any other, instead of ending us.
+        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let interrupted = Arc::new(AtomicBool::new(false));
         // In this order: the first SIGINT finds the flag unset and sets it; the second ends us.
         signal_hook::flag::register_conditional_default(SIGINT, interrupted.clone())?;

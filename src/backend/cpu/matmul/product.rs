@@ -388,8 +388,8 @@ fn extents(level: Level) -> Extents {
 
 /// Rows of the left factor at a time at most: a block of k of them stays in the second cache.
 const MAX_ROWS: usize = 1032;
-/// Elements of the left factor packed at a time at most (16 MiB).
-const PACKED_ELEMENTS: usize = 4 << 20;
+/// Elements of the left factor packed at a time at most (8 MiB).
+const PACKED_ELEMENTS: usize = 2 << 20;
 /// Columns are cut into so many tasks per thread, so that threads end together.
 const TASKS_PER_THREAD: usize = 8;
 /// Rows are not cut finer than this many tiles.

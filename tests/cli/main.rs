@@ -1,0 +1,8 @@
+//! The program as its users run it: real processes, signals, full disks, damaged files.
+
+mod bad_config;
+mod bad_files;
+mod commands;
+mod full_disk;
+mod interrupted;
+mod process;
