@@ -16,6 +16,7 @@ use neuroshard::model::Gradients;
 use neuroshard::model::NeuroLlm;
 use neuroshard::model::Params;
 use neuroshard::model::Passes;
+use neuroshard::ops;
 use neuroshard::ops::Kernels;
 use neuroshard::ops::Precision;
 use neuroshard::optim;
@@ -77,7 +78,8 @@ fn train_step(criterion: &mut Criterion) {
             let id = BenchmarkId::new(preset, profile);
             group.bench_function(id, |bencher| {
                 let mut training = Training::new(preset, sequences, seq_len, precision);
-                bencher.iter(|| training.step());
+                let cpu = training.cpu.clone();
+                bencher.iter(|| ops::together(&cpu, || training.step()));
             });
         }
     }

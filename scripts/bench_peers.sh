@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Whole training steps against PyTorch (transformers' Llama of the same shape), both sides in one
-# run on the same threads, in alternation; prints one table of ratios and writes it as JSON.
-#   scripts/bench_peers.sh [--models nano,tiny,125m] [--threads 2] [--rounds 3]
+# run on the same threads, in alternation; prints a table of speeds and one of ratios, and writes
+# both as JSON.
+#   scripts/bench_peers.sh [--models nano,tiny,125m] [--threads 2] [--rounds 3] [--seconds 12]
 # Installs PyTorch and transformers from PyPI into target/peers (some GB); PEERS_PYTHON names a
 # Python that has them already.
 set -euo pipefail

@@ -45,6 +45,25 @@ pub trait Kernels:
     fn describe(&self) -> String;
     /// A tensor of zeros in the memory these kernels work on.
     fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError>;
+    /// Runs `work` where operations start soonest; for [`together`].
+    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+        work();
+    }
+}
+
+/// Runs `work`, which calls many operations one after another, where they start soonest: on the
+/// CPU on one of the threads that run them, so that none has to be woken for each operation.
+pub fn together<R: Send>(kernels: &dyn Kernels, work: impl FnOnce() -> R + Send) -> R {
+    let (mut work, mut result) = (Some(work), None);
+    kernels.enter(&mut || {
+        if let Some(work) = work.take() {
+            result = Some(work());
+        }
+    });
+    match result {
+        Some(result) => result,
+        None => unreachable!("`enter` runs its work"),
+    }
 }
 
 /// How the inputs of matrix products are rounded, and how their sums run.

@@ -14,6 +14,7 @@ use crate::model::Gradients;
 use crate::model::NeuroLlm;
 use crate::model::Params;
 use crate::model::Passes;
+use crate::ops;
 use crate::ops::Kernels;
 use crate::optim;
 use crate::tensor::Tensor;
@@ -52,8 +53,12 @@ pub struct StepOutcome {
 impl Trainer {
     /// One optimizer step on `batch`. On an error the weights are those of the last good step.
     pub fn step(&mut self, batch: &Batch) -> Result<StepOutcome, Error> {
+        let kernels = self.kernels.clone();
+        ops::together(kernels.as_ref(), || self.step_inside(kernels.as_ref(), batch))
+    }
+
+    fn step_inside(&mut self, kernels: &dyn Kernels, batch: &Batch) -> Result<StepOutcome, Error> {
         let (started, step, plan) = (Instant::now(), self.done + 1, &self.plan);
-        let kernels = self.kernels.as_ref();
         let scale = (1.0 / plan.tokens_per_step as f64) as f32;
         let mut loss = 0.0;
         self.gradients.clear(kernels)?;

@@ -62,6 +62,22 @@ pub trait Lanes: Copy {
     unsafe fn max_lane(self) -> f32;
     /// Lane 0.
     unsafe fn first(self) -> f32;
+    /// Rounded to bf16 (nearest even) and kept as f32; subnormal results become zeros.
+    unsafe fn bf16(self) -> Self;
+    /// Writes a block of `rows` rows by `columns` columns (both at most `LEN`) transposed:
+    /// `columns` rows of `LEN` elements, those past `rows` zero. With `BF16` rounded on the way.
+    unsafe fn transpose<const BF16: bool>(
+        src: *const f32,
+        src_stride: usize,
+        extents: (usize, usize),
+        dst: *mut f32,
+        dst_stride: usize,
+    );
+    /// Asks for the cache line at `at`, which may be any address.
+    #[inline(always)]
+    unsafe fn prefetch(at: *const f32) {
+        let _ = at;
+    }
 }
 
 /// Lanes in plain Rust.
@@ -157,6 +173,28 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn first(self) -> f32 {
         self.0[0]
+    }
+    #[inline(always)]
+    unsafe fn bf16(self) -> Self {
+        Self(self.0.map(super::flush::bf16))
+    }
+    #[inline(always)]
+    unsafe fn transpose<const BF16: bool>(
+        src: *const f32,
+        src_stride: usize,
+        (rows, columns): (usize, usize),
+        dst: *mut f32,
+        dst_stride: usize,
+    ) {
+        for c in 0..columns {
+            for r in 0..16 {
+                // SAFETY: rows and columns are those of the trait's contract.
+                unsafe {
+                    let x = if r < rows { *src.add(r * src_stride + c) } else { 0.0 };
+                    *dst.add(c * dst_stride + r) = if BF16 { super::flush::bf16(x) } else { x };
+                }
+            }
+        }
     }
 }
 
@@ -259,6 +297,90 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn first(self) -> f32 {
         unsafe { _mm256_cvtss_f32(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn bf16(self) -> Self {
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
+            let rounded = _mm256_blendv_epi8(_mm256_add_epi32(bits, half), quiet, nan);
+            let rounded = _mm256_and_si256(rounded, _mm256_set1_epi32(0xffff_0000u32 as i32));
+            let exponent = _mm256_and_si256(rounded, _mm256_set1_epi32(0x7f80_0000));
+            let tiny = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
+            let sign = _mm256_set1_epi32(i32::MIN);
+            let zeroed = _mm256_and_si256(rounded, sign);
+            Self(_mm256_castsi256_ps(_mm256_blendv_epi8(rounded, zeroed, tiny)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose<const BF16: bool>(
+        src: *const f32,
+        src_stride: usize,
+        (rows, columns): (usize, usize),
+        dst: *mut f32,
+        dst_stride: usize,
+    ) {
+        unsafe {
+            let x = load_rows::<Self, 8, BF16>(src, src_stride, rows, columns).map(|x| x.0);
+            // Pairs, then fours, within halves of a register; then halves.
+            let mut pairs = x;
+            for i in 0..4 {
+                pairs[2 * i] = _mm256_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+                pairs[2 * i + 1] = _mm256_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+            }
+            let mut fours = pairs;
+            for i in 0..2 {
+                for j in 0..2 {
+                    let (a, b) = (pairs[4 * i + j], pairs[4 * i + j + 2]);
+                    fours[4 * i + 2 * j] = _mm256_shuffle_ps::<0x44>(a, b);
+                    fours[4 * i + 2 * j + 1] = _mm256_shuffle_ps::<0xee>(a, b);
+                }
+            }
+            for c in 0..columns {
+                let (a, b) = (fours[c % 4], fours[c % 4 + 4]);
+                let x = if c < 4 {
+                    _mm256_permute2f128_ps::<0x20>(a, b)
+                } else {
+                    _mm256_permute2f128_ps::<0x31>(a, b)
+                };
+                _mm256_storeu_ps(dst.add(c * dst_stride), x);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(at: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+}
+
+/// `rows` vectors of the first `columns` elements of rows, the rest zero.
+///
+/// # Safety
+/// `V`'s instruction set is available; the rows are readable.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn load_rows<V: Lanes, const N: usize, const BF16: bool>(
+    src: *const f32,
+    src_stride: usize,
+    rows: usize,
+    columns: usize,
+) -> [V; N] {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let mut x = [V::splat(0.0); N];
+        for (r, x) in x.iter_mut().enumerate() {
+            if r < rows {
+                let row = src.add(r * src_stride);
+                *x = if columns == V::LEN { V::load(row) } else { V::load_first(row, columns) };
+                if BF16 {
+                    *x = x.bf16();
+                }
+            }
+        }
+        x
     }
 }
 
@@ -363,5 +485,74 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn first(self) -> f32 {
         unsafe { _mm512_cvtss_f32(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn bf16(self) -> Self {
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let rounded = _mm512_add_epi32(bits, half);
+            let quiet = _mm512_set1_epi32(0x0040_0000);
+            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
+            let rounded = _mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000u32 as i32));
+            let tiny = _mm512_testn_epi32_mask(rounded, _mm512_set1_epi32(0x7f80_0000));
+            let sign = _mm512_set1_epi32(i32::MIN);
+            Self(_mm512_castsi512_ps(_mm512_mask_and_epi32(rounded, tiny, rounded, sign)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose<const BF16: bool>(
+        src: *const f32,
+        src_stride: usize,
+        (rows, columns): (usize, usize),
+        dst: *mut f32,
+        dst_stride: usize,
+    ) {
+        unsafe {
+            let x = load_rows::<Self, 16, BF16>(src, src_stride, rows, columns).map(|x| x.0);
+            // Pairs, then fours, within quarters of a register; then quarters, then halves.
+            let mut pairs = x;
+            for i in 0..8 {
+                pairs[2 * i] = _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+                pairs[2 * i + 1] = _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+            }
+            let mut fours = pairs;
+            for i in 0..4 {
+                for j in 0..2 {
+                    let (a, b) = (pairs[4 * i + j], pairs[4 * i + j + 2]);
+                    fours[4 * i + 2 * j] = _mm512_shuffle_ps::<0x44>(a, b);
+                    fours[4 * i + 2 * j + 1] = _mm512_shuffle_ps::<0xee>(a, b);
+                }
+            }
+            for j in 0..4 {
+                let x: [__m512; 4] = [fours[j], fours[j + 4], fours[j + 8], fours[j + 12]];
+                let even = [
+                    _mm512_shuffle_f32x4::<0x88>(x[0], x[1]),
+                    _mm512_shuffle_f32x4::<0x88>(x[2], x[3]),
+                ];
+                let odd = [
+                    _mm512_shuffle_f32x4::<0xdd>(x[0], x[1]),
+                    _mm512_shuffle_f32x4::<0xdd>(x[2], x[3]),
+                ];
+                let columns_of_j = [
+                    _mm512_shuffle_f32x4::<0x88>(even[0], even[1]),
+                    _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]),
+                    _mm512_shuffle_f32x4::<0xdd>(even[0], even[1]),
+                    _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]),
+                ];
+                for (quarter, x) in columns_of_j.into_iter().enumerate() {
+                    let c = 4 * quarter + j;
+                    if c < columns {
+                        _mm512_storeu_ps(dst.add(c * dst_stride), x);
+                    }
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(at: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 }

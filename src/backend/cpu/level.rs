@@ -41,12 +41,21 @@ impl Level {
         levels
     }
 
-    /// The last of [`Self::available`].
+    /// The fastest of [`Self::available`]: the last one, but `avx512bf16` only where its products
+    /// are faster than those of `avx512`, which is measured.
     pub fn best() -> Self {
-        Self::available().pop().unwrap_or(Self::PORTABLE)
+        let mut levels = Self::available();
+        let best = levels.pop().unwrap_or(Self::PORTABLE);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(proof) = super::matmul::pairs::Proof::of(best)
+            && !super::matmul::pairs::faster(proof)
+        {
+            return levels.pop().unwrap_or(Self::PORTABLE);
+        }
+        best
     }
 
-    /// The level called `name` in a run file; `auto` is the best one.
+    /// The level called `name` in a run file; `auto` is the fastest one.
     pub fn by_name(name: &str) -> Result<Self, String> {
         let available = Self::available();
         if name == "auto" {

@@ -5,6 +5,7 @@
 
 mod adamw;
 mod attention;
+mod columns;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -74,6 +75,10 @@ impl Kernels for Cpu {
 
     fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError> {
         Ok(Tensor::zeros(dtype, shape))
+    }
+
+    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+        self.run(work);
     }
 }
 

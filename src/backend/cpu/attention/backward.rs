@@ -2,11 +2,11 @@
 
 use super::Arrays;
 use super::LANES;
-use super::heads::Columns;
 use super::heads::copy_rows;
 use super::heads::round;
 use super::heads::to_lanes;
 use super::product::Product;
+use crate::backend::cpu::columns::Columns;
 use crate::backend::cpu::lanes::Lanes;
 use crate::backend::cpu::level::Level;
 use crate::backend::cpu::level::at_level;

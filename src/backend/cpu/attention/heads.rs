@@ -1,7 +1,5 @@
 //! Heads copied between packed rows and dense scratch.
 
-use std::marker::PhantomData;
-
 use super::LANES;
 use crate::backend::cpu::flush;
 use crate::backend::cpu::lanes::Lanes;
@@ -56,37 +54,5 @@ pub(super) fn to_lanes(source: &[f32], stride: usize, rows: usize, d: usize, to:
         for (slot, &x) in to[r..].iter_mut().step_by(LANES).zip(line) {
             *slot = x;
         }
-    }
-}
-
-/// A matrix whose columns are written by several threads, each its own.
-pub(super) struct Columns<'a> {
-    data: *mut f32,
-    len: usize,
-    width: usize,
-    _owner: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: `row` hands out disjoint pieces under its contract.
-unsafe impl Sync for Columns<'_> {}
-// SAFETY: the slice behind it may move between threads.
-unsafe impl Send for Columns<'_> {}
-
-impl<'a> Columns<'a> {
-    /// Over `data`, rows of `width`.
-    pub fn new(data: &'a mut [f32], width: usize) -> Self {
-        Self { data: data.as_mut_ptr(), len: data.len(), width, _owner: PhantomData }
-    }
-
-    /// Columns `first..first + count` of `row`.
-    ///
-    /// # Safety
-    /// No two threads hold the same columns of a row at once.
-    #[allow(clippy::mut_from_ref, reason = "disjointness is the contract")]
-    pub unsafe fn row(&self, row: usize, first: usize, count: usize) -> &mut [f32] {
-        let start = row * self.width + first;
-        assert!(first + count <= self.width && start + count <= self.len, "columns");
-        // SAFETY: within the slice by the line above; unshared by this function's contract.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(start), count) }
     }
 }

@@ -11,6 +11,7 @@ mod product;
 
 use rayon::prelude::*;
 
+use crate::backend::cpu::columns::Columns;
 use crate::backend::cpu::scratch::Scratch;
 use crate::ops::OpError;
 use crate::ops::attention::Append;
@@ -64,7 +65,7 @@ impl Kernel for super::Cpu {
             dout: host("attention::backward dout", args.dout)?,
             lse: host("attention::backward lse", args.lse)?,
         };
-        let dqkv = heads::Columns::new(dqkv, e.qkv_width());
+        let dqkv = Columns::new(dqkv, e.qkv_width());
         self.run(|| {
             each_group(e).for_each(|(sequence, kv_head)| job.group(sequence, kv_head, &dqkv));
         });

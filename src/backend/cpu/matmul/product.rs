@@ -2,8 +2,16 @@
 
 use rayon::prelude::*;
 
+use super::kernel::Chain;
+use super::kernel::Flushed;
+use super::kernel::Outputs;
+use super::kernel::Plain;
 use super::kernel::tile;
 use super::pack;
+use super::pack::DEPTH;
+#[cfg(target_arch = "x86_64")]
+use super::pairs;
+use crate::backend::cpu::columns::Columns;
 use crate::backend::cpu::flush;
 use crate::backend::cpu::lanes::Lanes;
 use crate::backend::cpu::level::Level;
@@ -54,75 +62,194 @@ pub(super) struct Product<'a> {
 
 impl Product<'_> {
     /// Computes all of `out`, whose rows are `n` wide, on the current rayon pool.
+    ///
+    /// The left factor is packed once for all threads, some rows at a time; then each task takes a
+    /// few panels of columns, packs one after the other into its first cache, and runs the tiles
+    /// of its rows over it.
     pub fn run(&self, level: Level, out: &mut [f32], n: usize) {
         if out.is_empty() {
             return;
         }
-        let k = pack::padded(self.k, self.precision);
-        if k == 0 {
+        if self.k == 0 {
             if self.start == Start::Zero {
                 out.fill(0.0);
             }
             return;
         }
-        let width = panel_width(level);
-        let rows = rows_per_task(out.len() / n, rayon::current_num_threads());
-        // As many columns at a time as keep the packed operand within a share of the last cache.
-        let columns = (PACKED_ELEMENTS / k / width).max(1) * width;
-        let mut packed = Scratch::take(columns.min(n.next_multiple_of(width)) * k);
-        for first in (0..n).step_by(columns) {
-            let columns = columns.min(n - first);
-            let b = &mut packed.elements()[..columns.next_multiple_of(width) * k];
-            b.par_chunks_mut(k * width).enumerate().for_each(|(i, panel)| {
-                let row = first + i * width;
-                self.pack_b(level, (row, width.min(first + columns - row)), panel);
-            });
-            let b = &*b;
-            out.par_chunks_mut(rows * n).enumerate().for_each(|(task, out)| {
-                let block = Block { product: self, row: task * rows, b, k, n, first, columns };
-                let mut a = Scratch::take((out.len() / n + MAX_ROWS) * DEPTH.min(k));
-                block.run(level, a.elements(), out);
+        let m = out.len() / n;
+        let Extents { height, width, tile } = extents(level);
+        let k = pack::padded(self.k, self.precision);
+        let how = How::of(self.precision, level);
+        let blocks = Blocks { count: k.div_ceil(DEPTH * how.per_packed()), k };
+        let at_once = (PACKED_ELEMENTS / blocks.count / DEPTH).clamp(1, MAX_ROWS);
+        let at_once = at_once.next_multiple_of(height).min(m.next_multiple_of(height));
+        let mut packed = Scratch::take(at_once / height * blocks.count * tile);
+        let out = Columns::new(out, n);
+        for row in (0..m).step_by(at_once) {
+            let rows = at_once.min(m - row);
+            let tiles = rows.div_ceil(height);
+            let a = &mut packed.elements()[..tiles * blocks.count * tile];
+            self.pack_rows(level, (row, rows), tiles, blocks, a);
+            let left = Left { product: self, blocks, a, row, rows, tiles };
+            let panels = n.div_ceil(width);
+            let grid = Grid::of(panels, tiles, rayon::current_num_threads());
+            (0..grid.tasks()).into_par_iter().with_max_len(1).for_each(|task| {
+                let (panels, tiles) = grid.task(task, panels, tiles);
+                let mut panel = Scratch::take(width * DEPTH);
+                left.multiply(level, panels, tiles, &out, panel.elements());
             });
         }
     }
 
-    fn pack_b(&self, level: Level, rows: (usize, usize), panel: &mut [f32]) {
+    fn pack_rows(
+        &self,
+        level: Level,
+        (row, rows): (usize, usize),
+        tiles: usize,
+        blocks: Blocks,
+        a: &mut [f32],
+    ) {
         let product = self;
-        at_level!(level, pack_b(product: &Product<'_>, rows: (usize, usize), panel: &mut [f32]));
+        let end = row + rows;
+        let Extents { height, tile, .. } = extents(level);
+        let some = tiles.div_ceil(4 * rayon::current_num_threads()).max(MIN_TILES);
+        a.par_chunks_mut(tiles * tile).enumerate().for_each(|(block, a)| {
+            let range = blocks.range(block);
+            a.par_chunks_mut(some * tile).enumerate().for_each(|(i, a)| {
+                let rows = (row + i * some * height, end);
+                match How::of(product.precision, level) {
+                    How::Plain => {
+                        at_level!(level, pack_plain(product: &Product<'_>, rows: (usize, usize), range: (usize, usize), a: &mut [f32]));
+                    }
+                    How::Flushed => {
+                        at_level!(level, pack_flushed(product: &Product<'_>, rows: (usize, usize), range: (usize, usize), a: &mut [f32]));
+                    }
+                    #[cfg(target_arch = "x86_64")]
+                    How::Pairs(proof) => pairs::pack(proof, product, rows, range, a),
+                }
+            });
+        });
     }
 }
 
-/// A range of rows of the output against a packed range of its columns.
-struct Block<'a> {
-    product: &'a Product<'a>,
-    /// First row of the output.
-    row: usize,
-    /// Packed columns: panels `(k, width)`.
-    b: &'a [f32],
-    /// Packed extent of k.
-    k: usize,
-    /// Width of the output's rows.
-    n: usize,
-    /// First column.
-    first: usize,
-    /// Columns.
-    columns: usize,
+/// Which chains a product runs.
+#[derive(Clone, Copy)]
+enum How {
+    Plain,
+    Flushed,
+    #[cfg(target_arch = "x86_64")]
+    Pairs(pairs::Proof),
 }
 
-impl Block<'_> {
-    fn run(&self, level: Level, a: &mut [f32], out: &mut [f32]) {
-        let block = self;
-        for from in (0..self.k).step_by(DEPTH) {
-            let range = (from, self.k.min(from + DEPTH));
-            at_level!(level, pack_a(block: &Block<'_>, range: (usize, usize), a: &mut [f32], out: &mut [f32]));
-            let a = &*a;
-            if self.product.precision == Precision::Bf16 {
-                flush::with(level, || {
-                    at_level!(level, tiles_flushed(block: &Block<'_>, range: (usize, usize), a: &[f32], out: &mut [f32]));
-                });
-            } else {
-                at_level!(level, tiles(block: &Block<'_>, range: (usize, usize), a: &[f32], out: &mut [f32]));
+impl How {
+    fn of(precision: Precision, level: Level) -> Self {
+        match precision {
+            Precision::F32 => Self::Plain,
+            #[cfg(target_arch = "x86_64")]
+            Precision::Bf16 => pairs::Proof::of(level).map_or(Self::Flushed, Self::Pairs),
+            #[cfg(not(target_arch = "x86_64"))]
+            Precision::Bf16 => Self::Flushed,
+        }
+    }
+
+    fn per_packed(self) -> usize {
+        match self {
+            Self::Plain | Self::Flushed => 1,
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs(_) => 2,
+        }
+    }
+}
+
+/// k in pieces of about the same extent, at most [`DEPTH`] packed elements each.
+#[derive(Clone, Copy)]
+struct Blocks {
+    count: usize,
+    k: usize,
+}
+
+impl Blocks {
+    fn range(self, block: usize) -> (usize, usize) {
+        let extent = self.k.div_ceil(self.count).next_multiple_of(32);
+        ((block * extent).min(self.k), ((block + 1) * extent).min(self.k))
+    }
+}
+
+/// How the panels and tiles of an output are cut into tasks.
+struct Grid {
+    columns: usize,
+    rows: usize,
+}
+
+impl Grid {
+    fn of(panels: usize, tiles: usize, threads: usize) -> Self {
+        if threads == 1 {
+            return Self { columns: 1, rows: 1 };
+        }
+        // Enough tasks that threads end together; rows are cut only where columns are few, since
+        // every cut packs the panels again.
+        let columns = panels.min(TASKS_PER_THREAD * threads);
+        let rows = (2 * threads).div_ceil(columns).min(tiles.div_ceil(MIN_TILES)).max(1);
+        Self { columns, rows }
+    }
+
+    fn tasks(&self) -> usize {
+        self.columns * self.rows
+    }
+
+    fn task(
+        &self,
+        task: usize,
+        panels: usize,
+        tiles: usize,
+    ) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+        let part = |i: usize, of: usize, all: usize| i * all / of..(i + 1) * all / of;
+        let (column, row) = (task / self.rows, task % self.rows);
+        (part(column, self.columns, panels), part(row, self.rows, tiles))
+    }
+}
+
+/// Packed rows of the left factor.
+struct Left<'a> {
+    product: &'a Product<'a>,
+    blocks: Blocks,
+    /// By block of k, then by tile.
+    a: &'a [f32],
+    /// The first row.
+    row: usize,
+    /// Rows.
+    rows: usize,
+    /// Tiles that hold them.
+    tiles: usize,
+}
+
+/// What a task computes.
+pub(super) struct Task<'a> {
+    left: &'a Left<'a>,
+    panels: std::ops::Range<usize>,
+    tiles: std::ops::Range<usize>,
+    out: &'a Columns<'a>,
+}
+
+impl Left<'_> {
+    fn multiply(
+        &self,
+        level: Level,
+        panels: std::ops::Range<usize>,
+        tiles: std::ops::Range<usize>,
+        out: &Columns<'_>,
+        panel: &mut [f32],
+    ) {
+        let task = &Task { left: self, panels, tiles, out };
+        match How::of(self.product.precision, level) {
+            How::Plain => {
+                at_level!(level, multiply_plain(task: &Task<'_>, panel: &mut [f32]));
             }
+            How::Flushed => flush::with(level, || {
+                at_level!(level, multiply_flushed(task: &Task<'_>, panel: &mut [f32]));
+            }),
+            #[cfg(target_arch = "x86_64")]
+            How::Pairs(proof) => pairs::multiply(proof, task, panel),
         }
     }
 }
@@ -130,122 +257,140 @@ impl Block<'_> {
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn pack_b<V: Lanes>(product: &Product<'_>, rows: (usize, usize), panel: &mut [f32]) {
-    let range = (0, pack::padded(product.k, product.precision));
-    let (b, k) = (&product.b, product.k);
-    match (V::LEN, product.precision) {
-        (16, Precision::F32) => pack::panel::<32, false>(b, k, rows, range, panel),
-        (16, Precision::Bf16) => pack::panel::<32, true>(b, k, rows, range, panel),
-        (_, Precision::F32) => pack::panel::<16, false>(b, k, rows, range, panel),
-        (_, Precision::Bf16) => pack::panel::<16, true>(b, k, rows, range, panel),
-    }
-}
-
-/// # Safety
-/// `V`'s instruction set is available.
-#[inline(always)]
-unsafe fn pack_a<V: Lanes>(
-    block: &Block<'_>,
+unsafe fn pack_plain<V: Lanes>(
+    product: &Product<'_>,
+    rows: (usize, usize),
     range: (usize, usize),
     a: &mut [f32],
-    out: &mut [f32],
 ) {
-    let (operand, k) = (&block.product.a, block.product.k);
-    let m = out.len() / block.n;
-    let height = tile_rows::<V>();
-    let depth = range.1 - range.0;
-    for (i, panel) in a.chunks_mut(depth * height).enumerate().take(m.div_ceil(height)) {
-        let rows = (block.row + i * height, height.min(m - i * height));
-        match (V::LEN, block.product.precision) {
-            (16, Precision::F32) => pack::panel::<12, false>(operand, k, rows, range, panel),
-            (16, Precision::Bf16) => pack::panel::<12, true>(operand, k, rows, range, panel),
-            (_, Precision::F32) => pack::panel::<6, false>(operand, k, rows, range, panel),
-            (_, Precision::Bf16) => pack::panel::<6, true>(operand, k, rows, range, panel),
-        }
-    }
+    // SAFETY: by this function's contract.
+    unsafe { Plain::<V>::pack_tiles(product, rows, range, a) }
 }
 
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn tiles<V: Lanes>(block: &Block<'_>, range: (usize, usize), a: &[f32], out: &mut [f32]) {
+unsafe fn pack_flushed<V: Lanes>(
+    product: &Product<'_>,
+    rows: (usize, usize),
+    range: (usize, usize),
+    a: &mut [f32],
+) {
     // SAFETY: by this function's contract.
-    unsafe { all_tiles::<V, false>(block, range, a, out) }
+    unsafe { Flushed::<V>::pack_tiles(product, rows, range, a) }
+}
+
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+unsafe fn multiply_plain<V: Lanes>(task: &Task<'_>, panel: &mut [f32]) {
+    // SAFETY: by this function's contract.
+    unsafe { multiply::<Plain<V>>(task, panel) }
 }
 
 /// # Safety
 /// `V`'s instruction set is available, within `flush::with`.
 #[inline(always)]
-unsafe fn tiles_flushed<V: Lanes>(
-    block: &Block<'_>,
-    range: (usize, usize),
-    a: &[f32],
-    out: &mut [f32],
-) {
+unsafe fn multiply_flushed<V: Lanes>(task: &Task<'_>, panel: &mut [f32]) {
     // SAFETY: by this function's contract.
-    unsafe { all_tiles::<V, true>(block, range, a, out) }
+    unsafe { multiply::<Flushed<V>>(task, panel) }
 }
 
+/// Runs a task: for each block of k, packs its panels one after the other and runs its tiles over
+/// each.
+///
 /// # Safety
-/// `V`'s instruction set is available; with `FLUSH`, within `flush::with`.
+/// What `C` asks for.
 #[inline(always)]
-unsafe fn all_tiles<V: Lanes, const FLUSH: bool>(
-    block: &Block<'_>,
-    range: (usize, usize),
-    a: &[f32],
-    out: &mut [f32],
-) {
-    let (height, width) = (tile_rows::<V>(), 2 * V::LEN);
-    let depth = range.1 - range.0;
-    let m = out.len() / block.n;
-    let load = range.0 > 0 || block.product.start == Start::Existing;
-    for column in (0..block.columns).step_by(width) {
-        let b = &block.b[column * block.k + range.0 * width..][..depth * width];
-        let columns = width.min(block.columns - column);
-        for row in (0..m).step_by(height) {
-            let a = &a[row * depth..][..height * depth];
-            let rows = height.min(m - row);
-            let out = &mut out[row * block.n + block.first + column..];
-            assert!(out.len() >= (rows - 1) * block.n + columns);
-            let (a, b, out) = (a.as_ptr(), b.as_ptr(), out.as_mut_ptr());
-            // SAFETY: the slices above have the extents that `tile` reads and writes.
-            unsafe {
-                if V::LEN == 16 {
-                    tile::<V, 12, FLUSH>(depth, a, b, out, block.n, rows, columns, load);
-                } else {
-                    tile::<V, 6, FLUSH>(depth, a, b, out, block.n, rows, columns, load);
+pub(super) unsafe fn multiply<C: Chain>(task: &Task<'_>, packed: &mut [f32]) {
+    let Task { left, panels, tiles, out } = task;
+    let (height, width) = (pack::tile_rows::<C::V>(), 2 * C::V::LEN);
+    for block in 0..left.blocks.count {
+        let range = left.blocks.range(block);
+        let count = (range.1 - range.0) / C::PER_PACKED;
+        let load = block > 0 || left.product.start == Start::Existing;
+        let elements = pack::tile_elements::<C::V>();
+        let a = &left.a[block * left.tiles * elements..][..left.tiles * elements];
+        for panel in panels.clone() {
+            let first = panel * width;
+            let columns = width.min(out.width() - first);
+            // SAFETY: as this function.
+            unsafe { C::pack_panel(left.product, (first, columns), range, packed) };
+            for tile in tiles.clone() {
+                let a = &a[tile * elements..][..elements];
+                let rows = height.min(left.rows - tile * height);
+                let at = out.tile((left.row + tile * height, rows), (first, columns));
+                let out = Outputs { at, stride: out.width(), rows, columns, load };
+                // SAFETY: a packed tile and a packed panel of `count` elements; the outputs are there,
+                // and no other task has these rows and columns.
+                unsafe {
+                    if left.product.a.k_stride == 1 {
+                        rows_by_k::<C>(count, a, packed, out);
+                    } else {
+                        k_by_rows::<C>(count, a, packed, out);
+                    }
                 }
             }
         }
     }
 }
 
-/// Rows of a register tile.
-const fn tile_rows<V: Lanes>() -> usize {
-    if V::LEN == 16 { 12 } else { 6 }
-}
-
-/// Columns of a register tile.
-fn panel_width(level: Level) -> usize {
-    /// # Safety
-    /// None: asks for a constant.
-    unsafe fn width<V: Lanes>() -> usize {
-        2 * V::LEN
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn rows_by_k<C: Chain>(count: usize, a: &[f32], b: &[f32], out: Outputs) {
+    let (a, b) = (a.as_ptr(), b.as_ptr());
+    // SAFETY: by this function's contract; a tile of fewer rows is laid out as a whole one.
+    unsafe {
+        match (C::V::LEN, out.rows) {
+            (_, 0..=2) => tile::<C, 2, DEPTH, 1>(count, a, b, out),
+            (16, 3..=4) => tile::<C, 4, DEPTH, 1>(count, a, b, out),
+            (16, _) => tile::<C, 12, DEPTH, 1>(count, a, b, out),
+            _ => tile::<C, 6, DEPTH, 1>(count, a, b, out),
+        }
     }
-    at_level!(level, width() -> usize)
 }
 
-/// Rows of the output in a task: whole tiles, several tasks a thread, so that threads end together.
-fn rows_per_task(m: usize, threads: usize) -> usize {
-    let tasks = if threads == 1 { 1 } else { 4 * threads };
-    m.div_ceil(tasks).next_multiple_of(12).clamp(12, MAX_TASK_ROWS)
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn k_by_rows<C: Chain>(count: usize, a: &[f32], b: &[f32], out: Outputs) {
+    let (a, b) = (a.as_ptr(), b.as_ptr());
+    // SAFETY: by this function's contract; a tile of fewer rows is laid out as a whole one.
+    unsafe {
+        match (C::V::LEN, out.rows) {
+            (16, 0..=4) => tile::<C, 4, 1, 12>(count, a, b, out),
+            (16, _) => tile::<C, 12, 1, 12>(count, a, b, out),
+            _ => tile::<C, 6, 1, 6>(count, a, b, out),
+        }
+    }
 }
 
-/// k at a time: a panel of b and one of a stay in the first cache.
-const DEPTH: usize = 256;
-/// Rows of a in one task at most: its packed block stays in the second cache.
-const MAX_TASK_ROWS: usize = 240;
-/// Largest height of a tile.
-const MAX_ROWS: usize = 12;
-/// Elements of b packed at a time (32 MiB).
-const PACKED_ELEMENTS: usize = 8 << 20;
+/// What a level's kernel works on at a time.
+struct Extents {
+    /// Rows of a register tile.
+    height: usize,
+    /// Columns of a register tile.
+    width: usize,
+    /// Elements of a packed tile.
+    tile: usize,
+}
+
+fn extents(level: Level) -> Extents {
+    /// # Safety
+    /// None: asks for constants.
+    unsafe fn of<V: Lanes>() -> Extents {
+        let (height, tile) = (pack::tile_rows::<V>(), pack::tile_elements::<V>());
+        Extents { height, width: 2 * V::LEN, tile }
+    }
+    at_level!(level, of() -> Extents)
+}
+
+/// Rows of the left factor at a time at most: a block of k of them stays in the second cache.
+const MAX_ROWS: usize = 1032;
+/// Elements of the left factor packed at a time at most (16 MiB).
+const PACKED_ELEMENTS: usize = 4 << 20;
+/// Columns are cut into so many tasks per thread, so that threads end together.
+const TASKS_PER_THREAD: usize = 8;
+/// Rows are not cut finer than this many tiles.
+const MIN_TILES: usize = 4;
