@@ -129,7 +129,11 @@ impl Chain for Pairs {
             let lines = tile.chunks_exact_mut(height);
             for (line, k) in lines.zip((from..to).step_by(2)) {
                 let at = |k: usize| {
-                    if k < stop { data.get(k * k_stride + first..).map(|x| &x[..rows]) } else { None }
+                    if k < stop {
+                        data.get(k * k_stride + first..).map(|x| &x[..rows])
+                    } else {
+                        None
+                    }
                 };
                 // SAFETY: by the trait's contract; at most 12 rows.
                 unsafe { store(across_k(at(k), at(k + 1)), line) };
@@ -224,7 +228,9 @@ unsafe fn across_k(even: Option<&[f32]>, odd: Option<&[f32]>) -> __m512i {
 unsafe fn rounded(source: &[f32]) -> __m512i {
     use crate::backend::cpu::lanes::Lanes;
     // SAFETY: by this function's contract; the slice has as many elements as are loaded.
-    unsafe { _mm512_castps_si512(Avx512::load_first(source.as_ptr(), source.len().min(16)).bf16().0) }
+    unsafe {
+        _mm512_castps_si512(Avx512::load_first(source.as_ptr(), source.len().min(16)).bf16().0)
+    }
 }
 
 /// # Safety
