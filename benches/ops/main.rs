@@ -1,0 +1,166 @@
+//! Every operation: what it computes or moves per second, beside what this machine can do.
+//!
+//! `cargo bench --bench ops` runs criterion over `op/pass/dtype/shape` (a filter chooses some).
+//! `cargo bench --bench ops -- --table` prints Markdown within some minutes: medians, and ratios
+//! to ceilings that are measured in turn with them; names of operations after it choose some.
+//! `cargo test --benches` runs everything once at tiny extents.
+
+mod adamw;
+mod attention;
+mod ceiling;
+mod cross_entropy;
+mod elementwise;
+mod embedding;
+mod matmul;
+mod norm;
+mod rmsnorm;
+mod rope;
+mod swiglu;
+mod table;
+
+use std::time::Duration;
+
+use criterion::BenchmarkId;
+use criterion::Criterion;
+use criterion::Throughput;
+use neuroshard::backend::cpu::Cpu;
+use neuroshard::backend::cpu::Level;
+use neuroshard::ops::Precision;
+use neuroshard::tensor::DType;
+use neuroshard::tensor::Tensor;
+
+/// One call of an operation at one shape.
+struct Case {
+    op: &'static str,
+    /// `pass/dtype/shape`.
+    name: String,
+    work: Work,
+    /// Allocates and fills the arguments.
+    prepare: Box<dyn Fn() -> Body>,
+}
+
+/// Calls the operation once.
+type Body = Box<dyn FnMut(&Cpu)>;
+
+/// What a call cannot do without.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// Bytes read and bytes written, each once: inputs and outputs that no cache holds.
+    Bytes(usize),
+    /// Multiplications and additions.
+    Flops(usize, Precision),
+}
+
+impl Work {
+    fn amount(self) -> usize {
+        match self {
+            Self::Bytes(amount) | Self::Flops(amount, _) => amount,
+        }
+    }
+}
+
+/// How large the arguments are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    /// So small that all cases together take seconds.
+    Tiny,
+    /// Models' shapes; past the last cache where memory is the limit.
+    Full,
+}
+
+impl Size {
+    /// Rows of `columns` such that `arrays` of them take [`FOOTPRINT_BYTES`] together.
+    fn rows(self, columns: usize, arrays: usize) -> usize {
+        match self {
+            Self::Tiny => 6,
+            Self::Full => FOOTPRINT_BYTES / (size_of::<f32>() * columns * arrays),
+        }
+    }
+}
+
+/// A tensor of numbers in -1..1 of a prime period.
+fn painted(shape: &[usize]) -> Tensor {
+    const PERIOD: usize = 1021;
+    let mut tensor = Tensor::zeros(DType::F32, shape);
+    let numbers: Vec<f32> =
+        (0..PERIOD).map(|i| (i * 7919 % PERIOD) as f32 / 510.5 - 0.999).collect();
+    for chunk in tensor.host_mut::<f32>().chunks_mut(PERIOD) {
+        chunk.copy_from_slice(&numbers[..chunk.len()]);
+    }
+    tensor
+}
+
+fn dtype(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    }
+}
+
+fn cases(size: Size) -> Vec<Case> {
+    let all = [
+        rmsnorm::cases(size),
+        rope::cases(size),
+        swiglu::cases(size),
+        adamw::cases(size),
+        cross_entropy::cases(size),
+        embedding::cases(size),
+        norm::cases(size),
+        elementwise::cases(size),
+        matmul::cases(size),
+        attention::cases(size),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// Kernels of the best level on one thread and, if there are more, on all cores.
+fn cpus() -> Vec<Cpu> {
+    let all = Cpu::new(Level::best(), 0).unwrap();
+    let one = Cpu::new(Level::best(), 1).unwrap();
+    if all.threads() > 1 { vec![one, all] } else { vec![one] }
+}
+
+fn run_criterion(cases: &[Case]) {
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    let cpus = cpus();
+    for cases in cases.chunk_by(|a, b| a.op == b.op) {
+        let mut group = criterion.benchmark_group(cases[0].op);
+        for (case, cpu) in cases.iter().flat_map(|case| cpus.iter().map(move |cpu| (case, cpu))) {
+            group.throughput(match case.work {
+                Work::Bytes(bytes) => Throughput::Bytes(bytes as u64),
+                Work::Flops(flops, _) => Throughput::Elements(flops as u64),
+            });
+            let id = BenchmarkId::new(&case.name, format!("{}x{}", cpu.level(), cpu.threads()));
+            group.bench_function(id, |bencher| {
+                let mut body = (case.prepare)();
+                bencher.iter(|| body(cpu));
+            });
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    // `cargo bench` passes --bench, `cargo test` does not.
+    let size = if has("--test") || !has("--bench") { Size::Tiny } else { Size::Full };
+    let mut cases = cases(size);
+    if has("--table") {
+        let chosen: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+        cases.retain(|case| chosen.is_empty() || chosen.iter().any(|op| *op == case.op));
+        return table::print(&cases, &cpus(), size);
+    }
+    run_criterion(&cases);
+    if size == Size::Tiny {
+        table::print(&cases, &cpus(), size);
+    }
+}
+
+/// More than twice the last cache of large servers.
+const FOOTPRINT_BYTES: usize = 1 << 30;

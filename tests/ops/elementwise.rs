@@ -1,0 +1,116 @@
+//! Fill, copy, add, and the search for a value that is no number.
+
+use half::bf16;
+use neuroshard::ops::OpError;
+use neuroshard::ops::elementwise::*;
+use neuroshard::tensor::DType;
+use neuroshard::tensor::Element;
+use neuroshard::tensor::Tensor;
+use neuroshard::tensor::View;
+use neuroshard::tensor::ViewMut;
+
+use crate::*;
+
+fn lens() -> impl Iterator<Item = usize> {
+    SHAPES.iter().map(|(rows, columns)| rows * columns).chain([1023, 1024, 1025, 100_003])
+}
+
+#[test]
+fn fill_and_add() {
+    for n in lens() {
+        let (out, inp) = (paint_wild(n, 251, 1e30), paint_wild(n, 241, 1e30));
+        let want: Vec<f32> = out.iter().zip(&inp).map(|(x, y)| x + y).collect();
+        let sum = |(&x, &y): (&f32, &f32)| f64::from(x) + f64::from(y);
+        let exact: Vec<f64> = out.iter().zip(&inp).map(sum).collect();
+        assert_close("sum", &want, &exact, 6e-8, 1e-45);
+        each_cpu(|cpu, name| {
+            let mut got = out.clone();
+            add(cpu, ViewMut::of(&mut got, &[n]), View::of(&inp, &[n])).unwrap();
+            assert_bits(&format!("add {n}, {name}"), &got, &want);
+            fill(cpu, ViewMut::of(&mut got, &[n]), -1e-41).unwrap();
+            assert_bits(&format!("fill {n}, {name}"), &got, &vec![-1e-41; n]);
+        });
+    }
+}
+
+#[test]
+fn sums_of_special_values() {
+    let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-45, -1e-39, 0.0, -0.0];
+    let n = specials.len();
+    let out: Vec<f32> = (0..n * n).map(|i| specials[i / n]).collect();
+    let inp: Vec<f32> = (0..n * n).map(|i| specials[i % n]).collect();
+    let want: Vec<f32> = out.iter().zip(&inp).map(|(x, y)| x + y).collect();
+    each_cpu(|cpu, name| {
+        let mut got = out.clone();
+        add(cpu, ViewMut::of(&mut got, &[n, n]), View::of(&inp, &[n, n])).unwrap();
+        assert_bits(name, &got, &want);
+        for special in specials {
+            fill(cpu, ViewMut::of(&mut got, &[n * n]), special).unwrap();
+            assert_bits(name, &got, &vec![special; n * n]);
+        }
+    });
+}
+
+#[test]
+fn a_fill_larger_than_the_caches() {
+    let n = (9 << 20) + 77;
+    let mut x = Tensor::zeros(DType::F32, &[n]);
+    for level in Level::available() {
+        let cpu = Cpu::new(level, 3).unwrap();
+        fill(&cpu, x.view_mut(), 7.0).unwrap();
+        assert!(x.host::<f32>().iter().all(|&x| x == 7.0), "{level}");
+        fill(&cpu, x.view_mut(), 0.0).unwrap();
+        assert!(x.host::<f32>().iter().all(|&x| x == 0.0), "{level}");
+    }
+}
+
+fn copies<E: Element + PartialEq + std::fmt::Debug>(make: impl Fn(usize) -> E) {
+    for n in lens() {
+        let inp: Vec<E> = (0..n).map(&make).collect();
+        each_cpu(|cpu, name| {
+            let mut out = vec![make(1_000_003); n];
+            copy(cpu, ViewMut::of(&mut out, &[n]), View::of(&inp, &[n])).unwrap();
+            assert!(out == inp, "{n}, {name}");
+        });
+    }
+}
+
+#[test]
+fn copies_of_every_type() {
+    copies(|i| i as f32 * 1e-3);
+    copies(|i| bf16::from_f32(i as f32));
+    copies(|i| i as u32);
+}
+
+#[test]
+fn the_first_number_that_is_none_is_found() {
+    for n in lens().filter(|&n| n > 0) {
+        let mut x = paint_wild(n, 251, f32::MAX);
+        each_cpu(|cpu, name| {
+            let none = first_non_finite(cpu, View::of(&x, &[n])).unwrap();
+            assert_eq!(none, None, "{n}, {name}");
+        });
+        for (at, bad) in [(n - 1, f32::NAN), (n / 2, f32::INFINITY), (n / 3, f32::NEG_INFINITY)] {
+            x[at] = bad;
+            each_cpu(|cpu, name| {
+                let found = first_non_finite(cpu, View::of(&x, &[n])).unwrap();
+                assert_eq!(found, Some(at), "{n}, {name}");
+            });
+        }
+    }
+}
+
+#[test]
+fn wrong_shapes_and_types_are_refused() {
+    let cpu = Cpu::new(Level::best(), 1).unwrap();
+    let (mut out, inp) = (nans(6), paint(6, 7));
+    let result = add(&cpu, ViewMut::of(&mut out, &[6]), View::of(&inp, &[2, 3]));
+    assert_eq!(result, refused("elementwise::add inp", &[6], &[2, 3]));
+    let result = copy(&cpu, ViewMut::of(&mut out, &[6]), View::of(&inp[..5], &[5]));
+    assert_eq!(result, refused("elementwise::copy inp", &[6], &[5]));
+    let result = copy(&cpu, ViewMut::of(&mut out, &[6]), View::of(&[1u32; 6], &[6]));
+    let (want, got) = (DType::F32, DType::U32);
+    assert_eq!(result, Err(OpError::Place { what: "elementwise::copy inp", want, got }));
+    let result = fill(&cpu, ViewMut::of(&mut [0u32; 2], &[2]), 1.0);
+    assert_eq!(result, Err(OpError::Place { what: "elementwise::fill out", want, got }));
+}
