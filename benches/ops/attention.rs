@@ -60,7 +60,7 @@ fn prepare_backward(e: Extents, precision: Precision) -> Body {
     let width = e.heads * e.head_dim;
     let (mut out, dout) = (painted(&[e.rows(), width]), painted(&[e.rows(), width]));
     let mut lse = painted(&[e.sequences, e.heads, e.seq_len]);
-    let cpu = Cpu::new(Level::best(), 0).unwrap();
+    let cpu = Cpu::new(level(), 0).unwrap();
     let args = Forward {
         out: out.view_mut(),
         lse: lse.view_mut(),

@@ -5,12 +5,12 @@ use std::hint::black_box;
 use std::time::Duration;
 use std::time::Instant;
 
-use neuroshard::backend::cpu::Level;
 use neuroshard::backend::cpu::lanes::Lanes;
 use neuroshard::backend::cpu::lanes::Portable;
 use neuroshard::tensor::Tensor;
 
 use crate::Size;
+use crate::level;
 use crate::painted;
 
 /// An instruction that multiplies and adds.
@@ -40,17 +40,21 @@ pub fn flops_per_s(instruction: Instruction, threads: usize, time: Duration) -> 
     })
 }
 
-/// Whether the best level has it.
+/// Whether this CPU has it.
 pub fn has(instruction: Instruction) -> bool {
-    instruction == Instruction::Fma || Level::best().name() == "avx512bf16"
+    #[cfg(target_arch = "x86_64")]
+    let dot = std::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let dot = false;
+    instruction == Instruction::Fma || dot
 }
 
 /// Some microseconds of work; its FLOPs.
 fn burst(instruction: Instruction) -> usize {
-    match (instruction, Level::best().name()) {
+    match (instruction, level().name()) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the level was detected.
-        (Instruction::Bf16Dot, "avx512bf16") => unsafe { x86::dot_chains() },
+        // SAFETY: [`has`] detected it.
+        (Instruction::Bf16Dot, _) if has(instruction) => unsafe { x86::dot_chains() },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level was detected.
         (_, "avx2") => unsafe { x86::fma_chains_avx2() },
@@ -95,6 +99,8 @@ pub enum Stores {
     Plain,
     /// Past them.
     Streaming,
+    /// As the system's `memcpy` chooses.
+    Library,
 }
 
 impl Copies {
@@ -125,7 +131,9 @@ impl Copies {
 fn copy(stores: Stores, from: &[f32], to: &mut [f32]) {
     assert!(from.len() == to.len() && from.len().is_multiple_of(COLUMNS));
     let (n, from, to) = (from.len(), from.as_ptr(), to.as_mut_ptr());
-    match (Level::best().name(), stores) {
+    match (level().name(), stores) {
+        // SAFETY: `n` elements each, of two slices one of which is exclusive.
+        (_, Stores::Library) => unsafe { std::ptr::copy_nonoverlapping(from, to, n) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level was detected; `n` elements each, whole lines, aligned as tensors are.
         ("avx2", Stores::Plain) => unsafe { x86::copy_avx2::<false>(from, to, n) },

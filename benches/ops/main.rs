@@ -18,6 +18,7 @@ mod rope;
 mod swiglu;
 mod table;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use criterion::BenchmarkId;
@@ -113,10 +114,16 @@ fn cases(size: Size) -> Vec<Case> {
     all.into_iter().flatten().collect()
 }
 
+/// The best level, found once: finding it takes a measurement.
+fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(Level::best)
+}
+
 /// Kernels of the best level on one thread and, if there are more, on all cores.
 fn cpus() -> Vec<Cpu> {
-    let all = Cpu::new(Level::best(), 0).unwrap();
-    let one = Cpu::new(Level::best(), 1).unwrap();
+    let all = Cpu::new(level(), 0).unwrap();
+    let one = Cpu::new(level(), 1).unwrap();
     if all.threads() > 1 { vec![one, all] } else { vec![one] }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use neuroshard::backend::cpu::Cpu;
-use neuroshard::backend::cpu::Level;
 use neuroshard::ops::Precision;
 
 use crate::Case;
@@ -15,6 +14,7 @@ use crate::ceiling;
 use crate::ceiling::Copies;
 use crate::ceiling::Instruction;
 use crate::ceiling::Stores;
+use crate::level;
 
 /// How long to measure.
 struct Effort {
@@ -49,7 +49,7 @@ pub fn print(cases: &[Case], cpus: &[Cpu], size: Size) {
     if size == Size::Tiny {
         println!("\nExtents are tiny and measured once: these numbers mean nothing.");
     }
-    println!("\nLevel {}. Medians; a ceiling is measured before each round.\n", Level::best());
+    println!("\nLevel {}. Medians; a ceiling is measured before each round.\n", level());
     let mut ceilings = Ceilings::measure(moves.then(|| Copies::new(size)), computes, cpus, &effort);
     if moves {
         println!("\n### Bound by memory: bytes that must move, of measured copy bandwidth\n");
@@ -76,12 +76,12 @@ impl Ceilings {
                 rate
             };
             if let Some(copies) = &mut this.copies {
-                let [plain, streaming] = [Stores::Plain, Stores::Streaming].map(|stores| {
+                let ways = [Stores::Plain, Stores::Streaming, Stores::Library].map(|stores| {
                     let what = format!("copy, {stores:?} stores, bytes read + written");
-                    best_of(&what, &mut || copies.bytes_per_s(stores, threads))
+                    (best_of(&what, &mut || copies.bytes_per_s(stores, threads)), stores)
                 });
-                let best = if streaming > plain { Stores::Streaming } else { Stores::Plain };
-                this.stores.insert(threads, best);
+                let best = ways.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
+                this.stores.extend(best.map(|(_, stores)| (threads, stores)));
             }
             if computes {
                 let burst = this.burst;
