@@ -17,6 +17,15 @@ pub enum DataError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The folder holds no prepared data.
+    #[error(
+        "{}: no prepared data here (no manifest.json); make it with neuroshard data prepare",
+        dir.display()
+    )]
+    NotPrepared {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// A file could not be written; nothing was left behind.
     #[error("cannot write {}: {source}{}", path.display(), write_remedy(source))]
     Write {

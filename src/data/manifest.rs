@@ -74,6 +74,9 @@ impl Manifest {
 
     /// Reads and checks the manifest of a prepared folder.
     pub fn load(dir: &Path) -> Result<Self, DataError> {
+        if !dir.join(Self::FILE).exists() {
+            return Err(DataError::NotPrepared { dir: dir.into() });
+        }
         let path = dir.join(Self::FILE);
         let bytes = read_bounded(&path, MAX_FILE_BYTES)?;
         let fail = |reason| DataError::Manifest { path: path.clone(), reason };

@@ -39,7 +39,7 @@ fn each_wrong_value_is_named() {
         ("model.vocab=99999999999999", &["model.vocab"]),
         ("train.steps=many", &["train.steps"]),
         ("train.micro_batch_sequences=3", &["train.micro_batch_sequences", "divide"]),
-        ("train.seq_len=15", &["train.seq_len", "even"]),
+        ("train.seq_len=15", &["train.seq_len", "odd"]),
         ("train.seq_len=99999999999999", &["train.seq_len"]),
         ("numerics.profile=f64", &["numerics.profile", "bf16"]),
         ("device.level=sse9", &["device.level", "portable", "auto"]),
