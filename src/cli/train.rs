@@ -51,7 +51,7 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let plan = Plan::new(&config.parts(), dataset.hash()).map_err(|all| all.join("; "))?;
     let (seq_len, batch_sequences) = (plan.train.seq_len, plan.train.batch_sequences);
     let loader = Loader::new(dataset.clone(), plan.seed, seq_len, batch_sequences)?;
-    let peak = train::matmul_peak(kernels.as_ref(), plan.profile.precision())?;
+    let peak = kernels.peak_flops(plan.profile.precision());
     summary::before(&plan, &loader, kernels.as_ref(), &config, out)?;
     let setup = Setup {
         plan: &plan,

@@ -45,6 +45,9 @@ pub trait Kernels:
     fn describe(&self) -> String;
     /// A tensor of zeros in the memory these kernels work on.
     fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError>;
+    /// FLOP/s that products of `precision` can reach at most here, for model FLOP utilization
+    /// (PaLM, Chowdhery et al. 2022, appendix B); measured or, where a maker states it, known.
+    fn peak_flops(&self, precision: Precision) -> f64;
     /// Runs `work` where operations start soonest; for [`together`].
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         work();

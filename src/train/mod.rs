@@ -16,7 +16,6 @@ mod plan;
 mod resume;
 mod run;
 mod signals;
-mod speed;
 mod step;
 
 pub use config::{Config, Numerics, Profile, Run};
@@ -30,5 +29,4 @@ pub use plan::{Parts, Plan, complaints};
 pub use resume::{expected_weights, saved_dims};
 pub use run::{Ending, Outcome, Setup, Start, run};
 pub use signals::Stop;
-pub use speed::matmul_peak;
 pub use step::{StepOutcome, Trainer};

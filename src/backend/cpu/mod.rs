@@ -15,6 +15,7 @@ mod level;
 pub mod math;
 mod matmul;
 mod norm;
+mod peak;
 mod rmsnorm;
 mod rope;
 mod scratch;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use crate::ops::Kernels;
 use crate::ops::OpError;
+use crate::ops::Precision;
 use crate::tensor::DType;
 use crate::tensor::Tensor;
 
@@ -75,6 +77,14 @@ impl Kernels for Cpu {
 
     fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError> {
         Ok(Tensor::zeros(dtype, shape))
+    }
+
+    /// The register peak of as many threads as there are cores for, all at once.
+    fn peak_flops(&self, precision: Precision) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let rates = self.pool.broadcast(|_| peak::flops_per_s(self.level, precision));
+        let share = cores.min(rates.len()) as f64 / rates.len() as f64;
+        rates.iter().sum::<f64>() * share
     }
 
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {

@@ -5,8 +5,7 @@
 //! (tests/ops/bf16_dot.rs). So its bits are those of the other levels.
 
 use std::arch::x86_64::*;
-use std::time::Duration;
-use std::time::Instant;
+use std::hint::black_box;
 
 use super::kernel::Chain;
 use super::pack;
@@ -17,6 +16,8 @@ use super::product::multiply as multiply_task;
 use crate::backend::cpu::lanes::Avx512;
 use crate::backend::cpu::level::Isa;
 use crate::backend::cpu::level::Level;
+use crate::backend::cpu::peak::CHAINS;
+use crate::backend::cpu::peak::TURNS;
 
 /// The CPU has `vdpbf16ps`, and the level asks for it.
 #[derive(Clone, Copy)]
@@ -252,50 +253,22 @@ unsafe fn store(pairs: __m512i, to: &mut [f32]) {
     unsafe { Avx512(_mm512_castsi512_ps(pairs)).store_first(to.as_mut_ptr(), to.len().min(16)) }
 }
 
-/// Whether one `vdpbf16ps` takes less time than the two FMAs that it stands for: measured, since
-/// some CPUs run as many a cycle as FMAs (Zen 4) and some a quarter (Sapphire Rapids). Takes about
-/// 50 microseconds.
-pub(in crate::backend::cpu) fn faster(_: Proof) -> bool {
-    let best = |work: unsafe fn() -> f32| {
-        let once = |_| {
-            let started = Instant::now();
-            // SAFETY: the proof stands for the features.
-            std::hint::black_box(unsafe { work() });
-            started.elapsed()
-        };
-        (0..5).map(once).min().unwrap_or(Duration::MAX)
-    };
-    best(time_pairs) < best(time_fmas)
-}
-
-const ROUNDS: usize = 500;
-const CHAINS: usize = 12;
-
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn time_pairs() -> f32 {
-    let x: [__m512bh; CHAINS] = [halves_as_pairs(); CHAINS];
-    let mut acc = [_mm512_set1_ps(1.0); CHAINS];
-    for _ in 0..ROUNDS {
-        for (acc, x) in acc.iter_mut().zip(x) {
-            *acc = _mm512_dpbf16_ps(*acc, x, x);
+/// Some `vdpbf16ps` on registers; their FLOPs.
+pub(in crate::backend::cpu) fn burst(_: Proof) -> usize {
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn chains() {
+        let x = _mm512_cvtne2ps_pbh(_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(0.5));
+        let mut chains = [_mm512_set1_ps(black_box(1.0)); CHAINS];
+        for _ in 0..TURNS {
+            for chain in &mut chains {
+                *chain = _mm512_dpbf16_ps(*chain, x, x);
+            }
         }
+        chains.into_iter().for_each(|chain| {
+            black_box(chain);
+        });
     }
-    acc.into_iter().map(|x| _mm512_reduce_add_ps(x)).sum()
-}
-
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn halves_as_pairs() -> __m512bh {
-    _mm512_cvtne2ps_pbh(_mm512_set1_ps(std::hint::black_box(0.5)), _mm512_set1_ps(0.5))
-}
-
-#[target_feature(enable = "avx512f")]
-unsafe fn time_fmas() -> f32 {
-    let x = _mm512_set1_ps(std::hint::black_box(0.5));
-    let mut acc = [_mm512_set1_ps(1.0); CHAINS];
-    for _ in 0..2 * ROUNDS {
-        for acc in &mut acc {
-            *acc = _mm512_fmadd_ps(x, x, *acc);
-        }
-    }
-    acc.into_iter().map(|x| _mm512_reduce_add_ps(x)).sum()
+    // SAFETY: the proof stands for the features.
+    unsafe { chains() };
+    2 * 32 * CHAINS * TURNS
 }

@@ -1,0 +1,38 @@
+//! Hashing a checkpoint's tensor file against BLAKE3 itself, on the same threads.
+//!
+//! `cargo bench --bench checkpoint`. As a test (`cargo test --benches`) a small file.
+
+use std::io::Write;
+
+use criterion::Criterion;
+use criterion::Throughput;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use neuroshard::checkpoint::hash_bytes;
+use neuroshard::checkpoint::hash_range;
+
+fn hashing(criterion: &mut Criterion) {
+    let as_test = !std::env::args().any(|arg| arg == "--bench");
+    let len: usize = if as_test { 1 << 20 } else { 512 << 20 };
+    let bytes: Vec<u8> = (0..len).map(|i| (i * 2_654_435_761 >> 7) as u8).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes).unwrap();
+    assert_eq!(hash_range(&file, 0, len as u64).unwrap(), hash_bytes(&bytes));
+
+    let mut group = criterion.benchmark_group("checkpoint_hash");
+    group.sample_size(10).throughput(Throughput::Bytes(len as u64));
+    group.bench_function("ours, file in the page cache", |b| {
+        b.iter(|| hash_range(&file, 0, len as u64).unwrap());
+    });
+    group.bench_function("blake3 update_rayon, memory", |b| {
+        b.iter(|| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_rayon(&bytes);
+            hasher.finalize()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, hashing);
+criterion_main!(benches);
