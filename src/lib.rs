@@ -16,6 +16,8 @@ pub mod model;
 pub mod optim;
 
 pub mod checkpoint;
+#[allow(unsafe_code, reason = "foreign functions of MPI, shared memory; see collective/mod.rs")]
+pub mod collective;
 
 pub mod train;
 
