@@ -64,7 +64,7 @@ mod tests {
                     for rank in 0..ranks {
                         let part = parts.of(rank);
                         assert_eq!(part.start, next);
-                        assert!(part.start % block == 0 || part.start == len);
+                        assert!(part.start.is_multiple_of(block) || part.start == len);
                         next = part.end;
                     }
                     assert_eq!(next, len);
