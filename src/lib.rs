@@ -13,11 +13,14 @@ pub mod ops;
 pub mod backend;
 pub mod data;
 pub mod model;
+
+#[allow(unsafe_code, reason = "foreign functions of MPI, shared memory; see collective/mod.rs")]
+pub mod collective;
 pub mod optim;
 
 pub mod checkpoint;
-#[allow(unsafe_code, reason = "foreign functions of MPI, shared memory; see collective/mod.rs")]
-pub mod collective;
+
+pub mod shard;
 
 pub mod train;
 

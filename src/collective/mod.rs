@@ -6,10 +6,12 @@
 //! library's own reduction is used, so the transport cannot show in a result.
 
 mod error;
+mod lane;
 mod parts;
 mod request;
 
 pub use error::Error;
+pub use lane::{Lane, Ticket};
 pub use parts::Parts;
 pub use request::{Completion, Request};
 

@@ -20,10 +20,11 @@ use crate::backend;
 use crate::data;
 use crate::model;
 use crate::optim;
+use crate::shard;
 use crate::train;
 use document::Document;
 
-/// What a run file says: `[run] [model] [data] [numerics] [device] [train] [optim]`.
+/// What a run file says: `[run] [model] [data] [numerics] [device] [parallel] [train] [optim]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
@@ -37,6 +38,8 @@ pub struct RunConfig {
     pub numerics: train::Numerics,
     /// What to compute on. Never changes results.
     pub device: backend::Config,
+    /// How the training is spread over ranks.
+    pub parallel: shard::Config,
     /// Length and rhythm of training.
     pub train: train::Config,
     /// The optimizer.
@@ -83,6 +86,7 @@ impl RunConfig {
             run: &self.run,
             model: &self.model,
             numerics: &self.numerics,
+            parallel: &self.parallel,
             train: &self.train,
             optim: &self.optim,
         }

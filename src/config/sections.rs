@@ -11,6 +11,7 @@ use crate::backend;
 use crate::data;
 use crate::model;
 use crate::optim;
+use crate::shard;
 use crate::train;
 
 /// A table of the run file.
@@ -21,12 +22,13 @@ struct Section {
     probe: fn(&str, &Value) -> Result<(), String>,
 }
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 8] = [
     section::<train::Run>("run"),
     section::<model::Config>("model"),
     section::<data::Config>("data"),
     section::<train::Numerics>("numerics"),
     section::<backend::Config>("device"),
+    section::<shard::Config>("parallel"),
     section::<train::Config>("train"),
     section::<optim::Config>("optim"),
 ];

@@ -71,8 +71,8 @@ pub struct Config {
     pub seq_len: usize,
     /// Sequences in an optimizer step. Default 16.
     pub batch_sequences: usize,
-    /// Sequences computed at once: decides memory, never results. It divides `batch_sequences`;
-    /// 0: all of them, at most 4. Default 0.
+    /// Sequences computed at once: decides memory, never results. It divides the sequences of a
+    /// shard (`batch_sequences / parallel.shards`); 0: all of them, at most 4. Default 0.
     pub micro_batch_sequences: usize,
     /// Steps between evaluations on held-out data; 0: only at the end. Default 50.
     pub eval_every: u64,

@@ -1,8 +1,8 @@
 //! Everything that a run's configuration implies, valid.
 //!
 //! The plan's hash covers what decides the numbers: seed, model, data, arithmetic, schedule, batch,
-//! optimizer, guard. What only decides speed, memory, places or rhythm of reports (device,
-//! micro-batch, recompute, folders, `stop_after`, evaluation, checkpoints) stays out, and may
+//! shards, optimizer, guard. What only decides speed, memory, places or rhythm of reports (device,
+//! ranks, stages, micro-batch, recompute, folders, `stop_after`, evaluation, checkpoints) stays out, and may
 //! change between a run and its resume.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use crate::crypto::Hasher;
 use crate::model;
 use crate::model::Dims;
 use crate::optim;
+use crate::shard;
 
 /// The tables of a run file that decide the training.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub struct Parts<'a> {
     pub model: &'a model::Config,
     /// `[numerics]`.
     pub numerics: &'a Numerics,
+    /// `[parallel]`.
+    pub parallel: &'a shard::Config,
     /// `[train]`.
     pub train: &'a Config,
     /// `[optim]`.
@@ -37,6 +40,8 @@ pub struct Parts<'a> {
 pub struct Plan {
     /// `[train]`, with nothing left to default: `micro_batch_sequences` and `stop_after` are set.
     pub train: Config,
+    /// `[parallel]`, with `shards` set.
+    pub parallel: shard::Config,
     /// The optimizer's settings.
     pub optim: optim::Config,
     /// The model's extents.
@@ -67,8 +72,11 @@ impl Plan {
             _ => return Err(complaints),
         };
         let mut train = parts.train.clone();
+        let mut parallel = parts.parallel.clone();
+        parallel.shards = parallel.shards(train.batch_sequences);
         if train.micro_batch_sequences == 0 {
-            train.micro_batch_sequences = default_micro_batch(train.batch_sequences);
+            let shard_sequences = train.batch_sequences / parallel.shards;
+            train.micro_batch_sequences = default_micro_batch(shard_sequences);
         }
         train.stop_after = match train.stop_after {
             0 => train.steps,
@@ -85,6 +93,7 @@ impl Plan {
             tokens_per_step: (train.batch_sequences * train.seq_len) as u64,
             hash: hash(&covered),
             covered,
+            parallel,
             train,
         })
     }
@@ -130,11 +139,13 @@ pub fn complaints(parts: &Parts<'_>) -> Vec<String> {
         format!("train.batch_sequences: {batch} is not within 1..={MAX_EXTENT}")
     });
     let micro = train.micro_batch_sequences;
-    check(micro == 0 || batch.is_multiple_of(micro), &|| {
+    let shards = parts.parallel.shards(batch.max(1));
+    let in_shard = batch / shards.max(1);
+    check(micro == 0 || in_shard.is_multiple_of(micro), &|| {
         format!(
-            "train.micro_batch_sequences: {micro} does not divide the batch of {batch} sequences; \
-             take {}",
-            largest_divisor(batch, micro)
+            "train.micro_batch_sequences: {micro} does not divide the {in_shard} sequences of a \
+             shard (train.batch_sequences = {batch} over parallel.shards = {shards}); take {}",
+            largest_divisor(in_shard, micro)
         )
     });
     let deviations = train.guard_deviations;
@@ -142,6 +153,8 @@ pub fn complaints(parts: &Parts<'_>) -> Vec<String> {
         format!("train.guard_deviations: {deviations} is no number from 0 (off) up")
     });
     check(!parts.run.dir.as_os_str().is_empty(), &|| "run.dir: name a folder".into());
+    let layers = parts.model.dims().map_or(usize::MAX, |dims| dims.layers);
+    wrong.extend(parts.parallel.complaints(batch, layers));
     match parts.model.dims() {
         Ok(dims) if parameters(&dims) > MAX_PARAMETERS => {
             wrong.push(format!("model.width: {} parameters are too many", parameters(&dims)));
@@ -160,9 +173,9 @@ fn parameters(dims: &Dims) -> u128 {
     2 * v * c + layers * c * (2 * heads + 3 * f)
 }
 
-/// At most four sequences at once, and a divisor of the batch.
-fn default_micro_batch(batch: usize) -> usize {
-    largest_divisor(batch, DEFAULT_MICRO_BATCH)
+/// At most four sequences at once, and a divisor of a shard's.
+fn default_micro_batch(shard: usize) -> usize {
+    largest_divisor(shard, DEFAULT_MICRO_BATCH)
 }
 
 /// The largest divisor of `n` that is at most `bound`.
@@ -187,6 +200,11 @@ fn covered(parts: &Parts<'_>, dims: &Dims, data: Hash) -> BTreeMap<String, Strin
         ("train.guard_after", train.guard_after.to_string()),
     ] {
         all.insert(key.to_owned(), value);
+    }
+    // One shard is what runs had before there were shards: their plans are still the same.
+    let shards = parts.parallel.shards(train.batch_sequences);
+    if shards > 1 {
+        all.insert("parallel.shards".to_owned(), shards.to_string());
     }
     all
 }

@@ -1,0 +1,14 @@
+//! How one training is spread over ranks: who computes which shards and layers, who owns what.
+//!
+//! The ranks form a mesh of `stages` x data ranks. A *stage* is a contiguous range of layers; the
+//! data ranks of a stage divide the S logical shards of the batch among them and own slices of
+//! the stage's state (ZeRO; Rajbhandari et al. 2020, arXiv:1910.02054). Nothing here changes a
+//! result: the order of every sum is that of the S shards (docs/ARITHMETIC.md, section 15).
+
+mod config;
+mod mesh;
+mod plan;
+
+pub use config::{Config, DEFAULT_SHARDS, Zero, default_shards};
+pub use mesh::Mesh;
+pub use plan::{BLOCK_ELEMENTS, parts_of};
