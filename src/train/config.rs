@@ -71,8 +71,8 @@ pub struct Config {
     pub seq_len: usize,
     /// Sequences in an optimizer step. Default 16.
     pub batch_sequences: usize,
-    /// Sequences computed at once: decides memory, never results. It divides the sequences of a
-    /// shard (`batch_sequences / parallel.shards`); 0: all of them, at most 4. Default 0.
+    /// Sequences computed at once, at most: decides memory, never results. It is taken down to a
+    /// divisor of the sequences of a shard (`batch_sequences / parallel.shards`). 0: 4. Default 0.
     pub micro_batch_sequences: usize,
     /// Steps between evaluations on held-out data; 0: only at the end. Default 50.
     pub eval_every: u64,
@@ -83,6 +83,10 @@ pub struct Config {
     pub checkpoint_every: u64,
     /// How many of the newest checkpoints are kept; 0: all. Default 3.
     pub keep_checkpoints: usize,
+    /// Seconds after which the run writes a checkpoint and ends, as if it had been asked to; the
+    /// margin for that is kept. 0: no limit but that of the scheduler (`SLURM_JOB_END_TIME`).
+    /// Default 0.
+    pub wall_clock_s: u64,
     /// A step is left out if its loss or gradient norm lies more than this many deviations above
     /// the running mean; 0: never. Default 0.
     pub guard_deviations: f64,
@@ -102,6 +106,7 @@ impl Default for Config {
             eval_sequences: 32,
             checkpoint_every: 100,
             keep_checkpoints: 3,
+            wall_clock_s: 0,
             guard_deviations: 0.0,
             guard_after: 50,
         }

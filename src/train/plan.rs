@@ -74,10 +74,12 @@ impl Plan {
         let mut train = parts.train.clone();
         let mut parallel = parts.parallel.clone();
         parallel.shards = parallel.shards(train.batch_sequences);
-        if train.micro_batch_sequences == 0 {
-            let shard_sequences = train.batch_sequences / parallel.shards;
-            train.micro_batch_sequences = default_micro_batch(shard_sequences);
-        }
+        let shard_sequences = train.batch_sequences / parallel.shards;
+        let at_most = match train.micro_batch_sequences {
+            0 => DEFAULT_MICRO_BATCH,
+            sequences => sequences,
+        };
+        train.micro_batch_sequences = largest_divisor(shard_sequences, at_most);
         train.stop_after = match train.stop_after {
             0 => train.steps,
             steps => steps.min(train.steps),
@@ -138,16 +140,6 @@ pub fn complaints(parts: &Parts<'_>) -> Vec<String> {
     check((1..=MAX_EXTENT).contains(&batch), &|| {
         format!("train.batch_sequences: {batch} is not within 1..={MAX_EXTENT}")
     });
-    let micro = train.micro_batch_sequences;
-    let shards = parts.parallel.shards(batch.max(1));
-    let in_shard = batch / shards.max(1);
-    check(micro == 0 || in_shard.is_multiple_of(micro), &|| {
-        format!(
-            "train.micro_batch_sequences: {micro} does not divide the {in_shard} sequences of a \
-             shard (train.batch_sequences = {batch} over parallel.shards = {shards}); take {}",
-            largest_divisor(in_shard, micro)
-        )
-    });
     let deviations = train.guard_deviations;
     check(deviations >= 0.0 && deviations.is_finite(), &|| {
         format!("train.guard_deviations: {deviations} is no number from 0 (off) up")
@@ -171,11 +163,6 @@ fn parameters(dims: &Dims) -> u128 {
     let [c, f, v, layers] = [dims.width, dims.ffn, dims.vocab, dims.layers].map(|x| x as u128);
     let heads = (dims.heads + 2 * dims.kv_heads) as u128 * dims.head_dim as u128;
     2 * v * c + layers * c * (2 * heads + 3 * f)
-}
-
-/// At most four sequences at once, and a divisor of a shard's.
-fn default_micro_batch(shard: usize) -> usize {
-    largest_divisor(shard, DEFAULT_MICRO_BATCH)
 }
 
 /// The largest divisor of `n` that is at most `bound`.
