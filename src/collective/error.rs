@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A failure of communication. The job cannot go on after it; its checkpoints can.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Some ranks did not answer in time.
     #[error("rank {} silent for {:.1} s: it hangs, or the network to it is cut", list(.ranks), .waited.as_secs_f64())]

@@ -5,15 +5,26 @@
 //! docs/ARITHMETIC.md: rank r and rank r+1 (r even) first, then pairs of pairs, and so on up; no
 //! library's own reduction is used, so the transport cannot show in a result.
 
+mod call;
+mod channels;
 mod error;
+mod frame;
+mod group;
 mod lane;
 mod parts;
 mod request;
+mod sum;
+mod threads;
+mod tree;
+mod wire;
 
+pub use channels::channels;
 pub use error::Error;
+pub use group::group;
 pub use lane::{Lane, Ticket};
 pub use parts::Parts;
 pub use request::{Completion, Request};
+pub use threads::{single, threads};
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -47,11 +58,13 @@ pub trait Communicator: Debug + Send + Sync {
         self.all_gather_parts(data, &parts)
     }
     /// Starts to send `bytes` to rank `to`. Messages of one sender, receiver and tag arrive in
-    /// the order of their starts.
+    /// the order of their starts. Tags are below 4,088.
     fn send(&self, to: usize, tag: u32, bytes: Vec<u8>) -> Request;
     /// Starts to receive exactly `len` bytes from rank `from`.
     fn receive(&self, from: usize, tag: u32, len: usize) -> Request;
     /// The ranks that give the same `color`, in the order of their ranks, as a group of their own.
+    /// A rank splits its groups one after the other, not from two threads at once; the groups then
+    /// may be used at the same time.
     fn split(&self, color: usize) -> Result<Arc<dyn Communicator>, Error>;
     /// How long a rank may stay silent from now on, in this group and those split from it.
     fn set_patience(&self, patience: Duration);
