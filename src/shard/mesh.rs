@@ -30,7 +30,7 @@ impl Mesh {
         }
         let data_size = ranks / stages;
         if !shards.is_multiple_of(data_size) {
-            let fitting = 1 << usize::BITS - 1 - data_size.min(shards).leading_zeros();
+            let fitting = 1 << (usize::BITS - 1 - data_size.min(shards).leading_zeros());
             let what = format!(
                 "{data_size} ranks{} do not divide the {shards} shards of the batch \
                  (parallel.shards); start {} ranks, or begin a new run with other shards",
