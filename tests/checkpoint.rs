@@ -7,12 +7,19 @@ use std::path::PathBuf;
 
 use neuroshard::checkpoint;
 use neuroshard::checkpoint::{Attachment, Contents, Error, Group, Progress, Saved, Source, Target};
+use neuroshard::collective::single;
 use neuroshard::crypto::{Domain, Hash};
-use neuroshard::tensor::{DType, Tensor};
+use neuroshard::tensor::{DType, Shape, Tensor};
 
 /// Names and shapes of a model of three weights, one of no round size.
 const WEIGHTS: [(&str, &[usize]); 3] =
     [("embed.weight", &[7, 5]), ("block.weight", &[300, 3, 101]), ("norm.weight", &[5])];
+
+/// All tensors.
+fn table() -> Vec<checkpoint::Row> {
+    let shape = |(name, dims): (&str, &[usize])| (name.to_owned(), Shape::new(dims));
+    checkpoint::table(&WEIGHTS.map(shape))
+}
 
 /// A state whose every element is different.
 struct State {
@@ -49,33 +56,26 @@ impl State {
     fn sources(&self) -> Vec<Source<'_>> {
         self.tensors
             .iter()
-            .map(|(group, name, tensor)| Source {
-                group: *group,
-                name: name.clone(),
-                view: tensor.view(),
-            })
+            .map(|(group, name, tensor)| Source::whole(*group, name.clone(), tensor.view()))
             .collect()
     }
 
     fn targets(&mut self) -> Vec<Target<'_>> {
         self.tensors
             .iter_mut()
-            .map(|(group, name, tensor)| Target {
-                group: *group,
-                name: name.clone(),
-                view: tensor.view_mut(),
-            })
+            .map(|(group, name, tensor)| Target::whole(*group, name.clone(), tensor.view_mut()))
             .collect()
     }
 
     fn write(&self, checkpoints: &Path) -> (PathBuf, Hash) {
-        checkpoint::write(checkpoints, &self.contents()).unwrap()
+        checkpoint::write(checkpoints, &self.contents(), single().as_ref()).unwrap()
     }
 
     fn contents(&self) -> Contents<'_> {
         Contents {
             progress: self.progress.clone(),
-            tensors: self.sources(),
+            table: table(),
+            slices: self.sources(),
             plan_hash: Hash::of(Domain::Plan, b"plan"),
             plan: [("train.steps".to_owned(), "10".to_owned())].into(),
             model: serde_json::json!({"hidden": 5}),
@@ -91,14 +91,18 @@ fn what_was_written_comes_back() {
     let state = State::at(12);
     let (path, hash) = state.write(dir.path());
     assert_eq!(path, dir.path().join("00000012"));
-    assert_eq!(hash, checkpoint::state_hash(&state.progress, &state.sources()).unwrap());
+    assert_eq!(
+        hash,
+        checkpoint::state_hash(&state.progress, &table(), &state.sources(), single().as_ref())
+            .unwrap()
+    );
     let saved = Saved::open(&path).unwrap();
-    assert_eq!(saved.verify().unwrap(), hash);
+    assert_eq!(saved.verify(single().as_ref()).unwrap(), hash);
     assert_eq!(saved.manifest().progress, state.progress);
     assert_eq!(saved.attachment("tokenizer.json").unwrap().unwrap(), b"{}");
     assert!(saved.attachment("other").unwrap().is_none());
     let mut back = State::empty();
-    saved.read_into(back.targets()).unwrap();
+    saved.read_into(back.targets(), single().as_ref()).unwrap();
     for (a, b) in state.tensors.iter().zip(&back.tensors) {
         assert_eq!(a.2.host::<f32>(), b.2.host::<f32>(), "{} {:?}", a.1, a.0);
     }
@@ -119,9 +123,9 @@ fn weights_are_a_plain_safetensors_file() {
 /// Everything that reading a checkpoint can do must end in an error, and none may panic.
 fn refused(path: &Path) -> String {
     let outcome = Saved::open(path).and_then(|saved| {
-        saved.verify()?;
+        saved.verify(single().as_ref())?;
         saved.attachment("tokenizer.json")?;
-        saved.read_into(State::empty().targets())
+        saved.read_into(State::empty().targets(), single().as_ref())
     });
     let error = outcome.expect_err("a damaged checkpoint was accepted");
     let text = error.to_string();
@@ -157,7 +161,7 @@ fn truncated_files_are_refused() {
         fs::remove_file(&file).unwrap();
         refused(&path);
         fs::write(&file, &whole).unwrap();
-        Saved::open(&path).unwrap().verify().unwrap();
+        Saved::open(&path).unwrap().verify(single().as_ref()).unwrap();
     }
 }
 
@@ -174,7 +178,7 @@ fn flipped_bits_are_refused() {
             refused(&path);
             handle.write_all_at(&whole[at..=at], at as u64).unwrap();
         }
-        Saved::open(&path).unwrap().verify().unwrap();
+        Saved::open(&path).unwrap().verify(single().as_ref()).unwrap();
     }
 }
 
@@ -265,7 +269,9 @@ fn another_model_is_refused_before_reading() {
 #[test]
 fn the_latest_whole_one_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(checkpoint::latest(&dir.path().join("none")).unwrap().found.is_none());
+    assert!(
+        checkpoint::latest(&dir.path().join("none"), single().as_ref()).unwrap().found.is_none()
+    );
     for step in [5, 10, 15] {
         State::at(step).write(dir.path());
     }
@@ -275,13 +281,13 @@ fn the_latest_whole_one_is_found() {
     let len = fs::metadata(&weights).unwrap().len();
     let handle = fs::OpenOptions::new().write(true).open(&weights).unwrap();
     handle.write_all_at(&[0xff], len - 2).unwrap();
-    let latest = checkpoint::latest(dir.path()).unwrap();
+    let latest = checkpoint::latest(dir.path(), single().as_ref()).unwrap();
     assert_eq!(latest.found.unwrap().manifest().progress.step, 10);
     assert_eq!(latest.broken.len(), 2, "{:?}", latest.broken);
     // A damaged one is replaced when its step comes again.
     State::at(15).write(dir.path());
     fs::remove_dir(dir.path().join("00000020")).unwrap();
-    let latest = checkpoint::latest(dir.path()).unwrap();
+    let latest = checkpoint::latest(dir.path(), single().as_ref()).unwrap();
     assert_eq!(latest.found.unwrap().manifest().progress.step, 15);
     assert!(latest.broken.is_empty());
 }
@@ -295,7 +301,13 @@ fn the_newest_are_kept_and_leftovers_removed() {
     fs::create_dir(dir.path().join(".unfinished-00000004")).unwrap();
     fs::write(dir.path().join(".unfinished-00000004/weights.safetensors"), b"half").unwrap();
     assert_eq!(
-        checkpoint::latest(dir.path()).unwrap().found.unwrap().manifest().progress.step,
+        checkpoint::latest(dir.path(), single().as_ref())
+            .unwrap()
+            .found
+            .unwrap()
+            .manifest()
+            .progress
+            .step,
         100_000_000
     );
     checkpoint::remove_unfinished(dir.path()).unwrap();
@@ -320,9 +332,12 @@ fn a_full_disk_loses_nothing() {
     }
     let first = State::at(1);
     first.write(dir.path());
-    let error = checkpoint::write(dir.path(), &State::at(2).contents());
+    let error = checkpoint::write(dir.path(), &State::at(2).contents(), single().as_ref());
     let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    let found = checkpoint::latest(dir.path()).unwrap().found.map(|s| s.manifest().progress.step);
+    let found = checkpoint::latest(dir.path(), single().as_ref())
+        .unwrap()
+        .found
+        .map(|s| s.manifest().progress.step);
     std::process::Command::new("umount").arg(dir.path()).status().unwrap();
     let text = match error {
         Err(error @ Error::Io { .. }) => error.to_string(),

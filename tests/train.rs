@@ -7,6 +7,7 @@ use std::sync::Arc;
 use neuroshard::backend;
 use neuroshard::checkpoint;
 use neuroshard::checkpoint::Saved;
+use neuroshard::collective::single;
 use neuroshard::config::RunConfig;
 use neuroshard::crypto::Hash;
 use neuroshard::data::{Dataset, Loader};
@@ -209,7 +210,7 @@ fn asked_to_stop_it_saves_and_goes_on_later() {
         assert_eq!(stopped.ending, Ending::Stopped, "{left}");
         assert!(stopped.trainer.done() < 8, "{left}: {}", stopped.trainer.done());
         let saved = Saved::open(&stopped.checkpoint.unwrap()).unwrap();
-        assert_eq!(saved.verify().unwrap(), stopped.state_hash);
+        assert_eq!(saved.verify(single().as_ref()).unwrap(), stopped.state_hash);
         assert_eq!(run(temp.path(), &sets, Start::Resume).unwrap().state_hash, want);
         let evals = metrics(temp.path()).iter().filter(|l| l.contains("\"eval\"")).count();
         assert_eq!(evals, 3, "{left}: {:?}", metrics(temp.path()));
@@ -226,7 +227,7 @@ fn a_loss_that_is_no_number_ends_the_run_by_name() {
     assert!(step >= 2, "{text}");
     assert!(place.contains("blocks.") || place.contains("layer"), "{text}");
     assert!(text.contains("optim.lr"), "{text}");
-    let latest = checkpoint::latest(&temp.path().join("checkpoints")).unwrap();
+    let latest = checkpoint::latest(&temp.path().join("checkpoints"), single().as_ref()).unwrap();
     assert!(latest.broken.is_empty());
     assert_eq!(latest.found.unwrap().manifest().progress.step, step - 1);
 }
@@ -245,7 +246,7 @@ fn damaged_checkpoints_are_passed_over_and_told() {
     assert_eq!(again.state_hash, want);
     assert!(observer.seen[0].contains("Warning") && observer.seen[0].contains("truncated"));
     assert!(observer.seen[1].contains("step: 8"), "{}", observer.seen[1]);
-    let latest = checkpoint::latest(&folders).unwrap();
+    let latest = checkpoint::latest(&folders, single().as_ref()).unwrap();
     assert!(latest.broken.is_empty());
     assert_eq!(fs::read_dir(&folders).unwrap().count(), 3);
     // With none left whole, it does not begin from nothing by itself.

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::collective;
+
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -79,6 +81,36 @@ pub enum Error {
         path: PathBuf,
         /// The first difference.
         what: String,
+    },
+    /// A folder that rank 0 has is not there, or another one is.
+    #[error(
+        "{}: not what rank 0 sees there: run.dir is not on a file system that all ranks share",
+        .path.display()
+    )]
+    NotShared {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A rank failed, and so all give up.
+    #[error("rank {rank} on {host}: {cause}")]
+    OnRank {
+        /// Who.
+        rank: usize,
+        /// Where.
+        host: String,
+        /// Its error.
+        cause: String,
+    },
+    /// The ranks lost each other.
+    #[error("the ranks lost each other over a checkpoint; earlier checkpoints are untouched")]
+    Ranks(#[from] collective::Error),
+    /// The slices of a tensor do not make up the tensor.
+    #[error("tensor {name}: {why}: a bug of this program")]
+    Slices {
+        /// The tensor.
+        name: String,
+        /// What is wrong with them.
+        why: &'static str,
     },
     /// A tensor cannot be saved as it is.
     #[error("tensor {name} is not f32 in host memory")]

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use super::{Error, Saved};
+use super::{Error, Saved, ranks};
+use crate::collective::Communicator;
 
 /// What [`latest`] found.
 #[derive(Debug)]
@@ -20,9 +21,14 @@ pub fn path_of(checkpoints: &Path, step: u64) -> PathBuf {
     checkpoints.join(format!("{step:08}"))
 }
 
-/// Where the checkpoint of `step` is while it is written.
-pub(super) fn unfinished_path(checkpoints: &Path, step: u64) -> PathBuf {
-    checkpoints.join(format!("{UNFINISHED}{step:08}"))
+/// Name of the folder of the checkpoint of `step` while it is written, for the `nth` time.
+pub(super) fn unfinished_name(step: u64, nth: u128) -> String {
+    format!("{UNFINISHED}{step:08}-{nth:x}")
+}
+
+/// Removes what writers of the checkpoint of `step` that were killed have left.
+pub(super) fn remove_unfinished_of(checkpoints: &Path, step: u64) -> Result<(), Error> {
+    remove_all(checkpoints, &format!("{UNFINISHED}{step:08}"))
 }
 
 /// Where a checkpoint goes for the moment in which another replaces it.
@@ -38,19 +44,23 @@ pub fn list(checkpoints: &Path) -> Result<Vec<u64>, Error> {
 }
 
 /// The newest checkpoint whose every byte is as it was written, and why newer ones are not used.
-pub fn latest(checkpoints: &Path) -> Result<Latest, Error> {
+/// Collective: the ranks divide the bytes among them, and all find the same.
+pub fn latest(checkpoints: &Path, comm: &dyn Communicator) -> Result<Latest, Error> {
     let mut broken = Vec::new();
-    for step in list(checkpoints)?.into_iter().rev() {
+    for step in ranks::first(comm, || list(checkpoints))?.into_iter().rev() {
         let path = path_of(checkpoints, step);
-        match Saved::open(&path).and_then(|saved| saved.verify().map(|_| saved)) {
+        let opened = Saved::open_together(&path, comm);
+        match opened.and_then(|saved| saved.verify(comm).map(|_| saved)) {
             Ok(saved) => return Ok(Latest { found: Some(saved), broken }),
+            // The checkpoint may be whole.
+            Err(error @ Error::Ranks(_)) => return Err(error),
             Err(error) => broken.push(error),
         }
     }
     Ok(Latest { found: None, broken })
 }
 
-/// Removes all but the newest `keep` checkpoints; 0 keeps all.
+/// Removes all but the newest `keep` checkpoints; 0 keeps all. For one rank.
 pub fn remove_old(checkpoints: &Path, keep: usize) -> Result<(), Error> {
     let steps = list(checkpoints)?;
     if keep == 0 || steps.len() <= keep {
@@ -66,9 +76,14 @@ pub fn remove_old(checkpoints: &Path, keep: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what writers that were killed have left.
+/// Removes what writers that were killed have left. For one rank.
 pub fn remove_unfinished(checkpoints: &Path) -> Result<(), Error> {
-    for name in names(checkpoints)?.iter().filter(|n| n.starts_with(UNFINISHED)) {
+    remove_all(checkpoints, UNFINISHED)
+}
+
+/// Removes the folders whose names begin with `prefix`.
+fn remove_all(checkpoints: &Path, prefix: &str) -> Result<(), Error> {
+    for name in names(checkpoints)?.iter().filter(|n| n.starts_with(prefix)) {
         let path = checkpoints.join(name);
         fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
     }

@@ -6,18 +6,20 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use rayon::prelude::*;
-
-use super::digest::{self, Leaf};
+use super::digest;
 use super::manifest::{FileEntry, Manifest, TensorEntry};
-use super::{Error, Expected, Group, Target};
-use crate::crypto::Hash;
+use super::ranks;
+use super::{Error, Expected, Group, Row};
+use crate::collective::Communicator;
+use crate::tensor::Shape;
 
 /// A checkpoint on disk whose manifest and file layout have been checked; its tensors not yet.
 #[derive(Debug)]
 pub struct Saved {
     path: PathBuf,
     manifest: Manifest,
+    /// The manifest's tensors.
+    table: Vec<Row>,
     files: BTreeMap<String, File>,
 }
 
@@ -30,14 +32,46 @@ impl Saved {
         for entry in &manifest.files {
             files.insert(entry.name.clone(), open_file(path, entry)?);
         }
-        let saved = Self { path: path.to_owned(), manifest, files };
+        let mut saved = Self { path: path.to_owned(), manifest, table: Vec::new(), files };
         saved.check_layout()?;
+        let row = |entry: &TensorEntry| Row {
+            group: entry.group,
+            name: entry.name.clone(),
+            // Its extents have been found in a header that fits the file.
+            shape: Shape::new(&entry.shape),
+        };
+        saved.table = saved.manifest.tensors.iter().map(row).collect();
         Ok(saved)
+    }
+
+    /// Opens the checkpoint in folder `path` on all ranks, and makes sure that it is the same one.
+    /// Collective: all succeed, or all get the error of the first rank that does not.
+    pub fn open_together(path: &Path, comm: &dyn Communicator) -> Result<Self, Error> {
+        let mut opened = None;
+        let seal = ranks::first(comm, || {
+            let saved = Self::open(path)?;
+            Ok(opened.insert(saved).manifest.seal.clone())
+        })?;
+        let not_shared = || Error::NotShared { path: path.to_owned() };
+        let mine = match opened {
+            Some(saved) => Ok(saved),
+            None => match Self::open(path) {
+                Ok(saved) if saved.manifest.seal == seal => Ok(saved),
+                Ok(_) | Err(Error::Absent { .. }) => Err(not_shared()),
+                Err(error) => Err(error),
+            },
+        };
+        ranks::agree(comm, mine)
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// All its tensors, in canonical order.
+    pub fn table(&self) -> &[Row] {
+        &self.table
     }
 
     /// What the checkpoint says of itself.
@@ -68,23 +102,6 @@ impl Saved {
         Ok(())
     }
 
-    /// Fills `targets` from the files and verifies every one of them against its hash.
-    pub fn read_into(&self, targets: Vec<Target<'_>>) -> Result<(), Error> {
-        let found: Result<Vec<_>, Error> = targets
-            .into_iter()
-            .map(|target| {
-                let entry = self.entry(target.group, &target.name)?;
-                let shape = target.view.shape();
-                if entry.shape[..] != shape[..] {
-                    let what = format!("{} is {:?}, expected {shape:?}", entry.name, entry.shape);
-                    return Err(Error::Mismatch { path: self.path.clone(), what });
-                }
-                Ok((entry, target))
-            })
-            .collect();
-        found?.into_par_iter().try_for_each(|(entry, target)| self.read_one(entry, target))
-    }
-
     /// Reads an attachment and verifies it; `None` if the checkpoint has none of that name.
     pub fn attachment(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let (Some(entry), Some(file)) = (self.manifest.file(name), self.files.get(name)) else {
@@ -102,62 +119,12 @@ impl Saved {
         Ok(Some(bytes))
     }
 
-    /// Reads and hashes every tensor; the state hash, computed from the bytes on disk.
-    pub fn verify(&self) -> Result<Hash, Error> {
-        let tensors = &self.manifest.tensors;
-        let hashes: Result<Vec<_>, Error> = tensors.par_iter().map(|t| self.hash_one(t)).collect();
-        let leaves = tensors.iter().zip(hashes?).map(|(entry, hash)| Leaf {
-            group: entry.group,
-            name: &entry.name,
-            shape: &entry.shape,
-            hash,
-        });
-        let hash = digest::combine(&self.manifest.progress, leaves);
-        if hash != self.manifest.state_hash {
-            return Err(Error::Corrupt { path: self.path.clone(), what: "the state".into() });
-        }
-        Ok(hash)
-    }
-
-    fn entry(&self, group: Group, name: &str) -> Result<&TensorEntry, Error> {
-        let found = self.manifest.tensors.iter().find(|t| t.group == group && t.name == name);
-        found.ok_or_else(|| Error::Mismatch {
-            path: self.path.clone(),
-            what: format!("no tensor {}", group.key(name)),
-        })
-    }
-
-    fn file(&self, group: Group) -> Result<(PathBuf, &File), Error> {
+    pub(super) fn file(&self, group: Group) -> Result<(PathBuf, &File), Error> {
         let path = self.path.join(group.file());
         match self.files.get(group.file()) {
             Some(file) => Ok((path, file)),
             None => Err(Error::Malformed { path, why: "not in the manifest".into() }),
         }
-    }
-
-    fn read_one(&self, entry: &TensorEntry, target: Target<'_>) -> Result<(), Error> {
-        let (path, file) = self.file(entry.group)?;
-        let floats = target.view.host::<f32>();
-        let floats = floats.ok_or_else(|| Error::Place { name: entry.name.clone() })?;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(floats);
-        file.read_exact_at(bytes, entry.offset).map_err(Error::io("read", &path))?;
-        self.compare(entry, digest::hash_bytes(bytes))
-    }
-
-    fn hash_one(&self, entry: &TensorEntry) -> Result<Hash, Error> {
-        let (path, file) = self.file(entry.group)?;
-        let hash = digest::hash_range(file, entry.offset, entry.size_bytes().unwrap_or(0));
-        let hash = hash.map_err(Error::io("read", &path))?;
-        self.compare(entry, hash)?;
-        Ok(hash)
-    }
-
-    fn compare(&self, entry: &TensorEntry, hash: Hash) -> Result<(), Error> {
-        if hash == entry.hash {
-            return Ok(());
-        }
-        let path = self.path.join(entry.group.file());
-        Err(Error::Corrupt { path, what: format!("tensor {}", entry.group.key(&entry.name)) })
     }
 
     /// Compares the manifest's tensor table with the headers of the files.

@@ -11,6 +11,7 @@ use super::{Ending, Failure};
 use crate::checkpoint;
 use crate::checkpoint::Group;
 use crate::checkpoint::Saved;
+use crate::collective;
 
 /// What to do with a checkpoint.
 #[derive(Debug, Subcommand)]
@@ -47,7 +48,7 @@ pub fn run(command: &Command, out: &mut Stdout) -> Result<Ending, Failure> {
             out.json(&serde_json::to_value(saved.manifest())?)?;
         }
         Command::Show { dir, tensors, .. } => show(&find(dir)?, *tensors, out)?,
-        Command::Hash { dir } => out.line(find(dir)?.verify()?)?,
+        Command::Hash { dir } => out.line(find(dir)?.verify(collective::single().as_ref())?)?,
         Command::Verify { dir } => verify(dir, out)?,
     }
     Ok(Ending::Done)
@@ -56,7 +57,7 @@ pub fn run(command: &Command, out: &mut Stdout) -> Result<Ending, Failure> {
 /// The checkpoint in `dir`; if that is a run folder, its latest whole one.
 pub fn find(dir: &Path) -> Result<Saved, Failure> {
     let Some(checkpoints) = checkpoints_of(dir) else { return Ok(Saved::open(dir)?) };
-    let latest = checkpoint::latest(&checkpoints)?;
+    let latest = checkpoint::latest(&checkpoints, collective::single().as_ref())?;
     for error in &latest.broken {
         eprintln!("warning: {error}");
     }
@@ -116,9 +117,9 @@ fn verify(dir: &Path, out: &mut Stdout) -> Result<(), Failure> {
             .map(|step| checkpoint::path_of(&checkpoints, step))
             .collect(),
     };
-    let mut first = None;
+    let (mut first, alone) = (None, collective::single());
     for path in &paths {
-        match Saved::open(path).and_then(|saved| saved.verify()) {
+        match Saved::open(path).and_then(|saved| saved.verify(alone.as_ref())) {
             Ok(hash) => out.line(format_args!("{}: whole, state {hash}", path.display()))?,
             Err(error) => {
                 out.line(format_args!("{}: DAMAGED", path.display()))?;

@@ -11,6 +11,7 @@ use super::train::TOKENIZER;
 use crate::checkpoint::Group;
 use crate::checkpoint::Saved;
 use crate::checkpoint::Target;
+use crate::collective;
 use crate::config::RunConfig;
 use crate::data::Dataset;
 use crate::data::Tokenizer;
@@ -65,9 +66,9 @@ impl SavedModel {
         let mut params = Params::zeros(kernels, &self.dims)?;
         let mut targets = Vec::new();
         for (name, tensor) in params.as_mut().into_named() {
-            targets.push(Target { group: Group::Weights, name, view: tensor.view_mut() });
+            targets.push(Target::whole(Group::Weights, name, tensor.view_mut()));
         }
-        self.saved.read_into(targets)?;
+        self.saved.read_into(targets, collective::single().as_ref())?;
         let precision = self.config.numerics.profile.precision();
         Ok(NeuroLlm::new(kernels, self.dims, precision, params, positions)?)
     }

@@ -10,6 +10,7 @@ use crate::checkpoint::Progress;
 use crate::checkpoint::Saved;
 use crate::checkpoint::Source;
 use crate::checkpoint::Target;
+use crate::collective;
 use crate::crypto::Hash;
 use crate::model::Dims;
 use crate::model::Params;
@@ -56,7 +57,8 @@ impl Trainer {
     ) -> Contents<'_> {
         Contents {
             progress: self.progress(),
-            tensors: self.tensors(),
+            table: checkpoint::table(&expected_weights(&self.plan.dims)),
+            slices: self.slices(),
             plan_hash: self.plan.hash,
             plan: self.plan.covered.clone(),
             model: serde_json::to_value(self.plan.dims).unwrap_or_default(),
@@ -67,13 +69,15 @@ impl Trainer {
 
     /// Hash of the whole training state: weights, moments, data cursor, step, random numbers.
     pub fn state_hash(&self) -> Result<Hash, Error> {
-        Ok(checkpoint::state_hash(&self.progress(), &self.tensors())?)
+        let table = checkpoint::table(&expected_weights(&self.plan.dims));
+        let alone = collective::single();
+        Ok(checkpoint::state_hash(&self.progress(), &table, &self.slices(), alone.as_ref())?)
     }
 
     /// A trainer at the state of a checkpoint. Refuses one of another plan, and names what differs.
     pub(super) fn resume(&mut self, saved: &Saved) -> Result<(), Error> {
         check(saved, &self.plan)?;
-        saved.read_into(self.targets())?;
+        saved.read_into(self.targets(), collective::single().as_ref())?;
         let progress = &saved.manifest().progress;
         self.done = progress.step;
         let consistent = progress.seed == self.plan.seed
@@ -103,12 +107,12 @@ impl Trainer {
     }
 
     /// Weights and moments in canonical order.
-    fn tensors(&self) -> Vec<Source<'_>> {
+    fn slices(&self) -> Vec<Source<'_>> {
         let groups = [&self.model.params, &self.optimizer.m, &self.optimizer.v];
         let mut all = Vec::new();
         for (group, params) in Group::ALL.into_iter().zip(groups) {
             for (name, tensor) in params.as_ref().into_named() {
-                all.push(Source { group, name, view: tensor.view() });
+                all.push(Source::whole(group, name, tensor.view()));
             }
         }
         all
@@ -120,7 +124,7 @@ impl Trainer {
         let mut all = Vec::new();
         for (group, params) in Group::ALL.into_iter().zip(groups) {
             for (name, tensor) in params.as_mut().into_named() {
-                all.push(Target { group, name, view: tensor.view_mut() });
+                all.push(Target::whole(group, name, tensor.view_mut()));
             }
         }
         all

@@ -13,6 +13,7 @@ use super::step::{StepOutcome, Trainer};
 use super::{Error, Plan, RunFolder, metrics, resume};
 use crate::checkpoint;
 use crate::checkpoint::Attachment;
+use crate::collective;
 use crate::crypto::Hash;
 use crate::data::Loader;
 use crate::ops::Kernels;
@@ -219,7 +220,8 @@ impl<'a, 'o> Running<'a, 'o> {
         self.log.sync().map_err(Error::file("write", self.log.path()))?;
         let checkpoints = self.setup.folder.checkpoints();
         let contents = self.trainer.contents(&self.setup.config, &self.setup.attachments);
-        let (path, hash) = checkpoint::write(&checkpoints, &contents)?;
+        let (path, hash) =
+            checkpoint::write(&checkpoints, &contents, collective::single().as_ref())?;
         self.observer.observe(&Event::Saved { step, path: &path, hash });
         self.saved = Some((step, path));
         checkpoint::remove_old(&checkpoints, self.setup.plan.train.keep_checkpoints)?;
@@ -237,7 +239,7 @@ fn latest(
     checkpoints: &std::path::Path,
     observer: &mut dyn Observer,
 ) -> Result<Option<checkpoint::Saved>, Error> {
-    let mut latest = checkpoint::latest(checkpoints)?;
+    let mut latest = checkpoint::latest(checkpoints, collective::single().as_ref())?;
     for error in &latest.broken {
         observer.observe(&Event::Warning(&error.to_string()));
     }

@@ -1,0 +1,133 @@
+//! From slices on many ranks to one hash per tensor.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use super::digest::hash_bytes;
+use super::ranks;
+use super::span::InMemory;
+use super::subtree::{Clash, Copies, Piece, Tree};
+use super::{Error, Group, Row, SLICE_ELEMENTS, Source};
+use crate::collective::Communicator;
+use crate::crypto::Hash;
+use crate::tensor::Shape;
+
+/// The table of all tensors, by name.
+pub(super) struct Index<'a> {
+    table: &'a [Row],
+    places: HashMap<(Group, &'a str), usize>,
+}
+
+impl<'a> Index<'a> {
+    /// Of a table.
+    pub fn of(table: &'a [Row]) -> Self {
+        let place = |(i, row): (usize, &'a Row)| ((row.group, row.name.as_str()), i);
+        Self { table, places: table.iter().enumerate().map(place).collect() }
+    }
+
+    /// The place in the table of a slice's tensor, after checking what the slice says of it; `None`
+    /// if there is no such tensor of this shape.
+    pub fn find(&self, group: Group, name: &str, shape: &Shape) -> Option<usize> {
+        let &i = self.places.get(&(group, name))?;
+        (self.table[i].shape == *shape).then_some(i)
+    }
+}
+
+/// Refuses slices that are no runs of blocks within their tensor. All counts in elements.
+pub(super) fn check(name: &str, total: usize, first: usize, len: usize) -> Result<(), Error> {
+    let end = first.checked_add(len).filter(|&end| end <= total);
+    let whole = |at: usize| at == total || at.is_multiple_of(SLICE_ELEMENTS);
+    match end {
+        Some(end) if whole(first) && whole(end) => Ok(()),
+        _ => Err(Error::Slices { name: name.into(), why: "a slice is not made of whole blocks" }),
+    }
+}
+
+/// The bytes of a slice of f32 on the host.
+pub(super) fn bytes_of<'a>(source: &Source<'a>) -> Result<&'a [u8], Error> {
+    let floats = source.view.host::<f32>();
+    let floats = floats.ok_or_else(|| Error::Place { name: source.name.clone() })?;
+    check(&source.name, source.shape.len(), source.first, floats.len())?;
+    Ok(bytemuck::cast_slice(floats))
+}
+
+/// Calls `each` with every slice that has elements, on all threads of the current pool: its place
+/// in the table, where it starts in its tensor, and its bytes.
+pub(super) fn pieces_of(
+    table: &[Row],
+    slices: &[Source<'_>],
+    each: impl Fn(usize, u64, &[u8]) -> Result<Vec<Piece>, Error> + Sync,
+) -> Result<Vec<Piece>, Error> {
+    let index = Index::of(table);
+    let one = |slice: &Source<'_>| {
+        let bytes = bytes_of(slice)?;
+        let unknown = || Error::Slices { name: slice.name.clone(), why: "not in the table" };
+        let i = index.find(slice.group, &slice.name, &slice.shape).ok_or_else(unknown)?;
+        match bytes.is_empty() {
+            true => Ok(Vec::new()),
+            false => each(i, slice.first as u64 * 4, bytes),
+        }
+    };
+    let pieces: Result<Vec<_>, Error> = slices.par_iter().map(one).collect();
+    Ok(pieces?.concat())
+}
+
+/// The pieces of slices in memory.
+pub(super) fn hash_slices(
+    tree: &Tree,
+    table: &[Row],
+    slices: &[Source<'_>],
+) -> Result<Vec<Piece>, Error> {
+    pieces_of(table, slices, |i, first, bytes| {
+        let total = table[i].shape.len() as u64 * 4;
+        tree.pieces(i as u32, total, first, InMemory(bytes))
+            .map_err(|_| Error::Place { name: table[i].name.clone() })
+    })
+}
+
+/// The hash of every tensor, from the pieces of all ranks; `None` for one that nobody has a piece
+/// of. Collective.
+pub(super) fn hashes(
+    tree: &Tree,
+    table: &[Row],
+    mine: Result<Vec<Piece>, Error>,
+    copies: Copies,
+    comm: &dyn Communicator,
+) -> Result<Vec<Option<Hash>>, Error> {
+    let totals: Vec<u64> = table.iter().map(|row| row.shape.len() as u64 * 4).collect();
+    let refused = |clash| match clash {
+        Clash::Overlap(i) => Error::Slices {
+            name: table.get(i as usize).map_or("?", |row| &row.name).into(),
+            why: "two ranks have the same elements",
+        },
+        Clash::Differ(i) => Error::Corrupt {
+            path: table[i as usize].group.file().into(),
+            what: format!(
+                "tensor {}, of which two ranks read different bytes,",
+                table[i as usize].name
+            ),
+        },
+    };
+    let merge = |pieces| tree.merge(pieces, &totals, copies).map_err(refused);
+    let merged = ranks::merge(comm, mine.and_then(merge), |a, b| merge([a, b].concat()))?;
+    let mut hashes: Vec<Option<Hash>> =
+        totals.iter().map(|&total| (total == 0).then(|| hash_bytes(&[]))).collect();
+    for piece in merged {
+        let i = piece.tensor as usize;
+        if piece.len != totals[i] {
+            let why = "the ranks have it only in part";
+            return Err(Error::Slices { name: table[i].name.clone(), why });
+        }
+        hashes[i] = Some(Hash(piece.value));
+    }
+    Ok(hashes)
+}
+
+/// The hashes of all tensors, if all are there.
+pub(super) fn all(table: &[Row], hashes: Vec<Option<Hash>>) -> Result<Vec<Hash>, Error> {
+    let one = |(row, hash): (&Row, Option<Hash>)| {
+        hash.ok_or_else(|| Error::Slices { name: row.name.clone(), why: "no rank has it" })
+    };
+    table.iter().zip(hashes).map(one).collect()
+}
