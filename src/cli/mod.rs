@@ -11,6 +11,7 @@ mod generate;
 mod logits;
 mod model;
 mod output;
+mod plan;
 mod progress;
 mod saved_model;
 mod summary;
@@ -40,6 +41,8 @@ enum Command {
     Data(data::Command),
     /// Prints a model's shapes, parameters, FLOPs and memory.
     Model(model::Args),
+    /// Prints where a training's layers go, what each rank needs and what a step costs.
+    Plan(plan::Args),
     /// Shows, hashes or verifies a checkpoint.
     #[command(subcommand)]
     Checkpoint(checkpoint::Command),
@@ -78,6 +81,7 @@ pub fn run() -> ExitCode {
         Command::Train(args) => train::run(&args, out),
         Command::Data(command) => data::run(&command, out),
         Command::Model(args) => model::run(&args, out),
+        Command::Plan(args) => plan::run(&args, out),
         Command::Checkpoint(command) => checkpoint::run(&command, out),
         Command::Eval(args) => eval::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),

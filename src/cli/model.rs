@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use super::output::Stdout;
 use super::{Ending, Failure};
 use crate::config::RunConfig;
-use crate::model::Memory;
+use crate::crypto::Domain;
+use crate::crypto::Hasher;
 use crate::model::PRESETS;
 use crate::model::Params;
 use crate::model::Passes;
+use crate::shard::Job;
+use crate::shard::Place;
+use crate::shard::RankMemory;
+use crate::train::Plan;
 
 /// Arguments of `model`.
 #[derive(Debug, clap::Args)]
@@ -50,19 +55,23 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     ))?;
     out.line(format_args!("  {full:>16}  6 N + 12 L H D T: attention as if not causal (nanoGPT)"))?;
     out.line("  N: weights in matrix products, LM head included; forward and backward")?;
-    let micro = match config.train.micro_batch_sequences {
-        0 => config.train.batch_sequences.min(4),
-        n => n,
-    };
-    let recompute = config.model.recompute();
-    let passes = if recompute { Passes::Recomputed } else { Passes::Stored };
-    let kept = if recompute { "recomputed" } else { "stored" };
+    let job = job_of(&config)?;
+    let kept = if job.passes == Passes::Recomputed { "recomputed" } else { "stored" };
     out.line("")?;
     out.line(format_args!(
-        "memory of training, micro-batches of {micro} x {seq_len}, activations {kept}:"
+        "memory of training on one rank, micro-batches of {} x {seq_len} in {} shards, activations \
+         {kept}:",
+        job.micro_batch_sequences, job.shards
     ))?;
-    out.piece(&Memory::of(&dims, micro, seq_len, passes).to_string())?;
+    out.piece(&RankMemory::of(&job, &Place::alone(&dims)).to_string())?;
     Ok(Ending::Done)
+}
+
+/// What training by `config` asks of ranks, on whatever data.
+pub fn job_of(config: &RunConfig) -> Result<Job, Failure> {
+    let any_data = Hasher::new(Domain::Plan).finish();
+    let plan = Plan::new(&config.parts(), any_data).map_err(|complaints| complaints.join("; "))?;
+    Ok(plan.job())
 }
 
 /// Names and shapes; the blocks, which are all alike, once.

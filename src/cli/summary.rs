@@ -8,10 +8,10 @@ use super::{Failure, device};
 use crate::config::RunConfig;
 use crate::data::Dataset;
 use crate::data::Loader;
-use crate::model::Memory;
-use crate::model::Passes;
 use crate::model::Sampling;
 use crate::ops::Kernels;
+use crate::shard::Place;
+use crate::shard::RankMemory;
 use crate::train::Outcome;
 use crate::train::Plan;
 use crate::train::RunFolder;
@@ -121,9 +121,8 @@ fn sample(outcome: &Outcome, dataset: &Dataset, out: &mut Stdout) -> Result<(), 
 }
 
 /// Memory that training by `plan` takes.
-fn predicted(plan: &Plan) -> Memory {
-    let passes = if plan.recompute { Passes::Recomputed } else { Passes::Stored };
-    Memory::of(&plan.dims, plan.train.micro_batch_sequences, plan.train.seq_len, passes)
+fn predicted(plan: &Plan) -> RankMemory {
+    RankMemory::of(&plan.job(), &Place::alone(&plan.dims))
 }
 
 /// Words in lines of at most 76 characters.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// `[parallel]`: how a training is spread over ranks. Only `shards` decides results.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Logical shards S of the batch, a power of two that divides `train.batch_sequences`; the
@@ -15,6 +15,10 @@ pub struct Config {
     /// What the ranks of a stage divide among them: 0 nothing, 1 the moments, 2 also the
     /// gradients, 3 also the weights. Default 1.
     pub zero: Zero,
+    /// Memory that a rank may use, in GiB: one value for all, or one for the ranks of each stage.
+    /// Stages get as many layers as their memory holds. Empty (the default): what each host has
+    /// left, shared among its ranks.
+    pub memory_gib: Vec<f64>,
     /// Steps between comparisons of the replicas' weights by hash; 0: never. Default 20.
     pub compare_every: u64,
     /// Whether more threads than cores may run on a host. Default false.
@@ -29,6 +33,7 @@ impl Default for Config {
             shards: 0,
             stages: 1,
             zero: Zero::Moments,
+            memory_gib: Vec::new(),
             compare_every: 20,
             oversubscribe: false,
             bind: true,
@@ -48,6 +53,11 @@ pub enum Zero {
     Gradients,
     /// Moments, gradients and weights.
     Weights,
+}
+
+impl Zero {
+    /// All levels, least divided first.
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::Moments, Self::Gradients, Self::Weights];
 }
 
 impl TryFrom<u8> for Zero {
@@ -92,7 +102,29 @@ impl Config {
                 self.stages
             ));
         }
+        let declared = &self.memory_gib;
+        if ![0, 1, self.stages].contains(&declared.len()) {
+            wrong.push(format!(
+                "parallel.memory_gib: {} values for {} stages; give one for all, or one a stage",
+                declared.len(),
+                self.stages
+            ));
+        }
+        if let Some(bad) = declared.iter().find(|gib| !(gib.is_finite() && **gib > 0.0)) {
+            wrong.push(format!("parallel.memory_gib: {bad} is no size above 0, in GiB"));
+        }
         wrong
+    }
+
+    /// The declared memory of each of `ranks` ranks, in bytes; none if none is declared.
+    pub fn declared_bytes(&self, ranks: usize) -> Option<Vec<u64>> {
+        let bytes = |gib: &f64| (gib * f64::from(1 << 30)) as u64;
+        let in_stage = ranks.div_ceil(self.stages.max(1));
+        match &self.memory_gib[..] {
+            [] => None,
+            [one] => Some(vec![bytes(one); ranks]),
+            each => Some((0..ranks).filter_map(|r| each.get(r / in_stage).map(bytes)).collect()),
+        }
     }
 
     /// S, with the default resolved.

@@ -5,10 +5,23 @@
 //! the stage's state (ZeRO; Rajbhandari et al. 2020, arXiv:1910.02054). Nothing here changes a
 //! result: the order of every sum is that of the S shards (docs/ARITHMETIC.md, section 15).
 
+mod available;
 mod config;
+mod forecast;
+mod memory;
 mod mesh;
+mod placement;
 mod plan;
+mod remedy;
+mod search;
+mod table;
 
+pub use available::{left_bytes, memory_of_ranks};
 pub use config::{Config, DEFAULT_SHARDS, Zero, default_shards};
+pub use forecast::{Forecast, Machine, Traffic};
+pub use memory::{Job, Place, RankMemory};
 pub use mesh::Mesh;
+pub use placement::{Placement, PlacementInput, StageCosts, place};
 pub use plan::{BLOCK_ELEMENTS, parts_of};
+pub use remedy::DoesNotFit;
+pub use search::{Choice, NoChoice, fastest};

@@ -100,6 +100,23 @@ impl Plan {
         })
     }
 
+    /// What it asks of ranks: for predictions of memory and time.
+    pub fn job(&self) -> shard::Job {
+        let train = &self.train;
+        shard::Job {
+            dims: self.dims,
+            batch_sequences: train.batch_sequences,
+            micro_batch_sequences: train.micro_batch_sequences,
+            seq_len: train.seq_len,
+            shards: self.parallel.shards,
+            zero: self.parallel.zero,
+            passes: match self.recompute {
+                true => model::Passes::Recomputed,
+                false => model::Passes::Stored,
+            },
+        }
+    }
+
     /// Keys in which the plan of a checkpoint differs from this one: key, then, now.
     pub fn differences(&self, then: &BTreeMap<String, String>) -> Vec<String> {
         let nothing = String::from("not there");

@@ -112,9 +112,9 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn predicted_memory_is_what_is_used() {
     let temp = tempfile::tempdir().unwrap();
     let dir = format!("run.dir={}", temp.path().join("run").display());
-    let args =
-        ["train", "--set", &dir, "--set", "train.steps=2", "--set", "train.eval_sequences=1"];
-    let ran = neuroshard(&args).ok();
+    let sets = [&dir, "train.steps=2", "train.eval_sequences=1", "parallel.shards=1"];
+    let sets = sets.iter().flat_map(|&set| ["--set", set]);
+    let ran = neuroshard(&[&["train"][..], &sets.collect::<Vec<_>>()].concat()).ok();
     let line = ran.stdout.lines().find(|l| l.starts_with("peak memory")).unwrap();
     let numbers = line.split(|c: char| !c.is_ascii_digit()).filter(|w| !w.is_empty());
     let numbers: Vec<f64> = numbers.map(|w| w.parse().unwrap()).collect();

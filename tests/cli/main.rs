@@ -5,4 +5,5 @@ mod bad_files;
 mod commands;
 mod full_disk;
 mod interrupted;
+mod plan;
 mod process;
