@@ -27,3 +27,32 @@ require_cc() {
     exit 1
   fi
 }
+
+# What the laboratories of the tests need (tests/lab): two MPI libraries, Slurm, network namespaces.
+# Says loudly what is skipped for want of it, and fails.
+require_lab() {
+  if [ "$(id -u)" != 0 ]; then
+    echo "SKIPPED LOUDLY: $(basename "$0") needs root (private networks and a Slurm of its own)"
+    return 1
+  fi
+  local program missing=
+  for program in mpirun.openmpi mpirun.mpich sbatch slurmctld slurmd munged ip; do
+    command -v $program >/dev/null || missing+=" $program"
+  done
+  # srun --mpi=pmix loads it.
+  ldconfig -p | grep -q 'libpmix.so.2' || [ -n "$(find /usr/lib -name 'libpmix.so.2*' -print -quit)" ] || missing+=" libpmix2"
+  [ -z "$missing" ] && { require_namespaces; return; }
+  echo "installing what the tests with real MPI and Slurm need:$missing"
+  if ! install_packages openmpi-bin mpich libpmix2 slurm-wlm munge iproute2 >/dev/null; then
+    echo "SKIPPED LOUDLY: $(basename "$0"):$missing missing, and apt could not install" \
+      "openmpi-bin mpich libpmix2 slurm-wlm munge iproute2"
+    return 1
+  fi
+  require_namespaces
+}
+
+require_namespaces() {
+  unshare --pid --fork --net --uts --ipc --mount true 2>/dev/null && return
+  echo "SKIPPED LOUDLY: $(basename "$0"): this machine does not allow private namespaces (unshare)"
+  return 1
+}

@@ -24,6 +24,8 @@ pub mod shard;
 
 pub mod train;
 
+pub mod launch;
+
 pub mod config;
 
 pub mod cli;

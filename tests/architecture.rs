@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["shard"],
     &["train"],
     &["audit", "diloco", "gossip"],
-    &["node", "simulate", "report"],
+    &["launch", "node", "simulate", "report"],
     &["config"],
     &["cli"],
 ];

@@ -8,6 +8,7 @@ mod data;
 mod device;
 mod eval;
 mod generate;
+mod launch;
 mod logits;
 mod model;
 mod output;
@@ -52,6 +53,9 @@ enum Command {
     Generate(generate::Args),
     /// Prints a checkpoint's logits as JSON, to compare with other tools.
     Logits(logits::Args),
+    /// Writes and submits jobs for a cluster's scheduler.
+    #[command(subcommand)]
+    Launch(launch::Command),
 }
 
 /// How a command ended that did not fail.
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
         Command::Eval(args) => eval::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),
         Command::Logits(args) => logits::run(&args, out),
+        Command::Launch(command) => launch::run(&command, out),
     };
     match outcome {
         Ok(Ending::Done) => ExitCode::SUCCESS,

@@ -21,24 +21,7 @@ impl Mesh {
     /// alike.
     pub fn new(world: Arc<dyn Communicator>, stages: usize, shards: usize) -> Result<Self, Error> {
         let ranks = world.size();
-        if stages == 0 || !ranks.is_multiple_of(stages) {
-            let what = format!(
-                "{ranks} ranks cannot form {stages} stages (parallel.stages); \
-                 start a multiple of {stages} ranks"
-            );
-            return Err(Error::Group { what });
-        }
-        let data_size = ranks / stages;
-        if !shards.is_multiple_of(data_size) {
-            let fitting = 1 << (usize::BITS - 1 - data_size.min(shards).leading_zeros());
-            let what = format!(
-                "{data_size} ranks{} do not divide the {shards} shards of the batch \
-                 (parallel.shards); start {} ranks, or begin a new run with other shards",
-                if stages > 1 { " in each stage" } else { "" },
-                fitting * stages,
-            );
-            return Err(Error::Group { what });
-        }
+        let data_size = fit(ranks, stages, shards).map_err(|what| Error::Group { what })?;
         let data =
             if stages == 1 { world.clone() } else { world.split(world.rank() / data_size)? };
         Ok(Self { world, data, stages, shards })
@@ -84,4 +67,26 @@ impl Mesh {
     pub fn is_speaker(&self) -> bool {
         self.world.rank() == 0
     }
+}
+
+/// Data ranks of each stage if `ranks` ranks train in `stages` stages a batch of `shards` shards;
+/// why they cannot, if they cannot.
+pub fn fit(ranks: usize, stages: usize, shards: usize) -> Result<usize, String> {
+    if stages == 0 || ranks == 0 || !ranks.is_multiple_of(stages) {
+        return Err(format!(
+            "{ranks} ranks cannot form {stages} stages (parallel.stages); \
+             start a multiple of {stages} ranks"
+        ));
+    }
+    let data_size = ranks / stages;
+    if shards.is_multiple_of(data_size) {
+        return Ok(data_size);
+    }
+    let fitting = 1 << (usize::BITS - 1 - data_size.min(shards).leading_zeros());
+    Err(format!(
+        "{data_size} ranks{} do not divide the {shards} shards of the batch \
+         (parallel.shards); start {} ranks, or begin a new run with other shards",
+        if stages > 1 { " in each stage" } else { "" },
+        fitting * stages,
+    ))
 }

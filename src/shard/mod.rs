@@ -20,7 +20,7 @@ pub use available::{left_bytes, memory_of_ranks};
 pub use config::{Config, DEFAULT_SHARDS, Zero, default_shards};
 pub use forecast::{Forecast, Machine, Traffic};
 pub use memory::{Job, Place, RankMemory};
-pub use mesh::Mesh;
+pub use mesh::{Mesh, fit};
 pub use placement::{Placement, PlacementInput, StageCosts, place};
 pub use plan::{BLOCK_ELEMENTS, parts_of};
 pub use remedy::DoesNotFit;

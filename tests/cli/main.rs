@@ -5,5 +5,6 @@ mod bad_files;
 mod commands;
 mod full_disk;
 mod interrupted;
+mod launch;
 mod plan;
 mod process;
