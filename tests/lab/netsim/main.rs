@@ -56,10 +56,11 @@ fn control(ctl: &Path, command: &str) -> Result<(), Box<dyn Error>> {
     let received = socket.send_to(command.as_bytes(), ctl).and_then(|_| socket.recv(&mut answer));
     fs::remove_file(&own)?;
     let answer = String::from_utf8_lossy(&answer[..received?]).into_owned();
-    match answer.strip_prefix("error: ") {
-        Some(why) => Err(why.into()),
-        None => Ok(print!("{answer}")),
+    if let Some(why) = answer.strip_prefix("error: ") {
+        return Err(why.into());
     }
+    print!("{answer}");
+    Ok(())
 }
 
 /// Opens a port on every host and forwards frames.
