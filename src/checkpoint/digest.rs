@@ -71,8 +71,9 @@ pub(super) fn combine(progress: &Progress, table: &[Row], hashes: &[Hash]) -> Ha
         hasher.update(&[row.group as u8]);
         hasher.update(&(row.name.len() as u64).to_le_bytes());
         hasher.update(row.name.as_bytes());
-        hasher.update(&(row.shape.len() as u64).to_le_bytes());
-        for &extent in row.shape.iter() {
+        let extents = &row.shape[..];
+        hasher.update(&(extents.len() as u64).to_le_bytes());
+        for &extent in extents {
             hasher.update(&(extent as u64).to_le_bytes());
         }
         hasher.update(hash.as_bytes());
