@@ -258,6 +258,12 @@ fn state_is_what_the_model_has() {
         assert_eq!((one.weights, one.gradients, one.moments), (bytes, gradients, 2 * bytes));
         assert_eq!((one.tree, one.gathered, one.communication), (3 * gradients, 0, 0));
         assert_eq!(of(&job, 8).tree, 0);
+        let two = Job { zero: Zero::Gradients, ..job.clone() };
+        let block = (bytes - 4 * job.dims.width as u64 - table * if tied { 1 } else { 2 }) / 6;
+        // Of four shards: trees of three values for the embedding, a block and the head, and a
+        // block on its way.
+        let head = table + 4 * job.dims.width as u64;
+        assert_eq!(of(&two, 2).tree, 3 * (table + block + head) + block);
         // Slices of all ranks together are all, but for whole blocks of 16 KiB.
         let slack = 8 * (6 * 6 + 3) * (16 << 10);
         for (zero, divided) in
@@ -286,6 +292,7 @@ fn micro_batches_under_way_are_those_of_the_schedule() {
     assert_eq!(slots(Zero::Gradients, 1, 0, 2), 8);
     assert_eq!(slots(Zero::Weights, 1, 0, 8), 2);
     assert_eq!([0, 1, 2].map(|stage| slots(Zero::Moments, 3, stage, 1)), [3, 2, 1]);
+    assert_eq!([0, 1, 2].map(|stage| slots(Zero::Gradients, 3, stage, 1)), [16, 16, 16]);
     // Never more than there are.
     assert_eq!(slots(Zero::Moments, 6, 0, 8), 2);
 }
@@ -363,16 +370,31 @@ fn an_even_pipeline_has_the_bubble_of_the_books() {
 }
 
 #[test]
+fn layer_by_layer_stages_hardly_overlap() {
+    let job = Job { shards: 1, ..job(dims(8, 1, false)) };
+    let machine = Machine { network_bytes_per_s: 1e30, host_bytes_per_s: 1e30, ..MACHINE };
+    let of = |zero| forecast(&Job { zero, ..job.clone() }, 2, 2, &machine);
+    let (depth, breadth) = (of(Zero::Moments), of(Zero::Gradients));
+    // Four layers a stage: the first three of the first stage keep the second one waiting.
+    let (m, t) = (16.0, depth.micro_batch_s[0]);
+    assert!((depth.compute_s / ((m + 1.0) * t) - 1.0).abs() < 1e-3);
+    assert!((breadth.compute_s / ((m * 1.75 + 0.25) * t) - 1.0).abs() < 1e-3);
+    assert!(breadth.bubble > depth.bubble);
+}
+
+#[test]
 fn bytes_are_those_of_recursive_halving() {
     let mut job = job(dims(6, 4096, false));
     let all = 4 * job.dims.parameters();
     let sent =
         |job: &Job, stages: usize, ranks: usize| forecast(job, stages, ranks, &MACHINE).traffic;
-    for (zero, gathers) in [(0, 1), (1, 1), (2, 1), (3, 2)] {
+    let tables = 4 * (2 * job.dims.vocab + 1) as u64 * job.dims.width as u64;
+    // Without the weights at hand, blocks are gathered for forward and for backward.
+    for (zero, gathered) in [(0, all), (1, all), (2, all), (3, 2 * all - tables)] {
         job.zero = Zero::ALL[zero];
         let traffic = sent(&job, 1, 8)[0];
         assert_eq!(traffic.reduce_scatter, all / 8 * 7);
-        assert_eq!(traffic.all_gather, gathers * (all / 8 * 7));
+        assert_eq!(traffic.all_gather, gathered / 8 * 7);
         assert_eq!(traffic.pipeline, 0);
     }
     job.zero = Zero::Moments;

@@ -7,10 +7,9 @@
 use serde::Serialize;
 
 use super::config::Zero;
-use super::memory::{Place, groups};
+use super::memory::{Buckets, Of, Place};
 use super::placement::{Placement, PlacementInput, StageCosts};
 use crate::model::Passes;
-use crate::model::WeightSizes;
 
 /// Speeds of the machines that run a training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -72,10 +71,19 @@ impl Forecast {
         let job = &input.job;
         let micro_batches = job.micro_batches(input.data_ranks()) as f64;
         let times: Vec<f64> = stages.iter().map(Stage::micro_batch_s).collect();
-        let (all, slowest) = (times.iter().sum::<f64>(), times.iter().copied().fold(0.0, f64::max));
+        let all: f64 = times.iter().sum();
+        let slowest = times.iter().copied().fold(0.0, f64::max);
         // A first micro-batch passes all stages; the others follow at the pace of the slowest.
-        let hops = 2.0 * (input.stages - 1) as f64 * stages[0].hop_s();
-        let compute_s = all + (micro_batches - 1.0) * slowest + hops;
+        let mut passes_s = all + (micro_batches - 1.0) * slowest;
+        if job.is_breadth_first() {
+            // A stage hands on nothing before its last layer, which alone overlaps with the next.
+            let layers = placement.stages.iter().map(|layers| layers.len() as f64);
+            let mut before = times.iter().zip(layers);
+            let last = before.next_back().map_or(0.0, |(t, _)| micro_batches * t);
+            let chain = before.map(|(t, n)| t * (micro_batches * (1.0 - 1.0 / n) + 1.0 / n));
+            passes_s = passes_s.max(chain.sum::<f64>() + last);
+        }
+        let compute_s = passes_s + 2.0 * (input.stages - 1) as f64 * stages[0].hop_s();
         let busy = micro_batches * all / (input.stages as f64 * compute_s);
         let longest = |of: fn(&Stage<'_>) -> f64| stages.iter().map(of).fold(0.0, f64::max);
         let exposed_s = longest(|stage| stage.exposed_s());
@@ -101,24 +109,35 @@ struct Stage<'a> {
     input: &'a PlacementInput,
     machine: &'a Machine,
     place: Place,
-    /// Elements of its weights, and of their gradients.
-    elements: [f64; 2],
-    /// Groups that are exchanged one by one.
-    groups: f64,
+    /// Elements of its weights.
+    weights: f64,
+    /// Elements of their gradients.
+    gradients: f64,
+    /// Elements that all data ranks gather in a step: sums of gradients, or weights, those of the
+    /// blocks twice where they are not kept.
+    gathered: f64,
+    /// Buckets that are exchanged one by one.
+    buckets: f64,
 }
 
 impl<'a> Stage<'a> {
     fn new(input: &'a PlacementInput, machine: &'a Machine, stage: usize, layers: usize) -> Self {
         let (place, dims) = (input.place_of(stage, layers), &input.job.dims);
-        let groups = groups(dims, &place);
-        let weights: u128 = groups.iter().map(|(group, n)| group.iter().sum::<u128>() * n).sum();
-        let tied = if dims.tied && input.stages == 1 { WeightSizes::of(dims).head } else { 0 };
+        let weights = Buckets::new(dims, &place, Of::Weights);
+        let gradients = Buckets::new(dims, &place, Of::Gradients);
+        let gathered = match input.job.zero {
+            Zero::Nothing => gradients.elements(),
+            Zero::Moments | Zero::Gradients => weights.elements(),
+            Zero::Weights => weights.elements() + layers as u128 * weights.block(),
+        };
         Self {
             input,
             machine,
             place,
-            elements: [weights as f64, (weights + tied) as f64],
-            groups: groups.iter().map(|(_, n)| *n as f64).sum(),
+            weights: weights.elements() as f64,
+            gradients: gradients.elements() as f64,
+            gathered: gathered as f64,
+            buckets: gradients.len() as f64,
         }
     }
 
@@ -130,26 +149,14 @@ impl<'a> Stage<'a> {
         self.input.job.micro_batches(self.place.data_ranks) as f64
     }
 
-    /// Times that all weights are gathered in a step.
-    fn gathers(&self) -> f64 {
-        let breadth_first = self.input.job.is_breadth_first(self.place.stages);
-        match (self.zero(), breadth_first) {
-            (Zero::Weights, true) => 2.0,
-            (Zero::Weights, false) => 2.0 * self.micro_batches(),
-            _ => 1.0,
-        }
-    }
-
     fn traffic(&self) -> Traffic {
         let ranks = self.place.data_ranks as f64;
         let others = 4.0 * (ranks - 1.0) / ranks;
         let boundaries = usize::from(self.place.stage > 0)
             + usize::from(self.place.stage + 1 < self.place.stages);
-        let gathered =
-            if self.zero() == Zero::Nothing { self.elements[1] } else { self.elements[0] };
         Traffic {
-            reduce_scatter: (others * self.elements[1]) as u64,
-            all_gather: (others * gathered * self.gathers()) as u64,
+            reduce_scatter: (others * self.gradients) as u64,
+            all_gather: (others * self.gathered) as u64,
             pipeline: (boundaries as f64 * self.micro_batches() * self.boundary_bytes()) as u64,
         }
     }
@@ -173,13 +180,12 @@ impl<'a> Stage<'a> {
 
     /// Seconds to sum the gradients of all data ranks; what a rank keeps halves at every level.
     fn reduce_s(&self) -> f64 {
-        self.exchange_s(self.elements[1])
+        self.exchange_s(self.gradients)
     }
 
     /// Seconds of all gathering: the same levels backwards.
     fn gather_s(&self) -> f64 {
-        let elements = if self.zero() == Zero::Nothing { 1 } else { 0 };
-        self.gathers() * self.exchange_s(self.elements[elements])
+        self.exchange_s(self.gathered)
     }
 
     fn exchange_s(&self, elements: f64) -> f64 {
@@ -188,7 +194,7 @@ impl<'a> Stage<'a> {
             bytes /= 2.0;
             let inside = 2 * distance <= self.machine.host_ranks;
             seconds +=
-                self.groups * self.machine.latency_s + bytes / self.machine.bandwidth(inside);
+                self.buckets * self.machine.latency_s + bytes / self.machine.bandwidth(inside);
             distance *= 2;
         }
         seconds
@@ -202,17 +208,17 @@ impl<'a> Stage<'a> {
         let all = self.micro_batch_s() * self.micro_batches();
         // Gradients are final when the last micro-batch has passed; in breadth-first order those
         // of a layer are final while the layers below it are at work.
-        let breadth_first = self.input.job.is_breadth_first(self.place.stages);
+        let breadth_first = self.input.job.is_breadth_first();
         let window = backward_part * if breadth_first { all } else { self.micro_batch_s() };
         // What is under way when the last layer is done has nothing left to hide behind.
-        let tail = reduce / self.groups;
+        let tail = reduce / self.buckets;
         let hidden = |seconds: f64, window: f64| (seconds - window).max(0.0);
         match self.zero() {
             Zero::Nothing => hidden(reduce + gather, window).max(2.0 * tail),
             Zero::Moments | Zero::Gradients => hidden(reduce, window).max(tail) + gather,
             Zero::Weights => {
                 let backward = backward_part * all;
-                hidden(gather / 2.0, all - backward).max(gather / self.gathers() / self.groups)
+                hidden(gather / 2.0, all - backward).max(gather / (2.0 * self.buckets))
                     + hidden(gather / 2.0 + reduce, backward).max(tail)
             }
         }
@@ -224,7 +230,7 @@ impl<'a> Stage<'a> {
         let ranks = self.place.data_ranks as f64;
         let sums = (self.input.job.shards as f64 / ranks - 1.0).max(0.0);
         let owned = if self.zero() == Zero::Nothing { 1.0 } else { ranks };
-        let bytes = 12.0 * sums * self.elements[1] + 28.0 * self.elements[0] / owned;
+        let bytes = 12.0 * sums * self.gradients + 28.0 * self.weights / owned;
         bytes / self.machine.memory_bytes_per_s
     }
 }

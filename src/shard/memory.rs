@@ -100,10 +100,10 @@ impl Job {
         self.micro_batch_sequences as u128 * self.seq_len as u128
     }
 
-    /// Whether a layer's gradients of the whole step come one after another, before those of the
-    /// layer below it, so that only one layer's need be whole at a time.
-    pub fn is_breadth_first(&self, stages: usize) -> bool {
-        stages == 1 && self.zero >= Zero::Gradients
+    /// Whether every layer computes all micro-batches before the next layer begins, so that only
+    /// one layer's gradients need be whole at a time.
+    pub fn is_breadth_first(&self) -> bool {
+        self.zero >= Zero::Gradients
     }
 
     /// Micro-batches whose activations a rank holds at a time.
@@ -111,7 +111,7 @@ impl Job {
         let micro_batches = self.micro_batches(place.data_ranks);
         if self.passes == Passes::Forward {
             1
-        } else if self.is_breadth_first(place.stages) {
+        } else if self.is_breadth_first() {
             micro_batches
         } else {
             (place.stages - place.stage).min(micro_batches)
@@ -119,31 +119,74 @@ impl Job {
     }
 }
 
-/// A group of tensors that is whole at a time: the embedding, one block, the final norm and head.
-pub(super) type Group = Vec<u128>;
+/// The tensors of a stage in buckets that are exchanged and updated together: the embedding, the
+/// blocks, final norm and LM head. Each with its number on the stage.
+#[derive(Clone, Debug)]
+pub(super) struct Buckets([(Vec<u128>, u128); 3]);
 
-/// The groups of a stage in the order of forward: (group, how many of them).
-pub(super) fn groups(dims: &Dims, place: &Place) -> Vec<(Group, u128)> {
-    let sizes = WeightSizes::of(dims);
-    let mut groups = Vec::new();
-    if place.is_first() {
-        groups.push((vec![sizes.embedding], 1));
-    }
-    groups.push((sizes.block.to_vec(), place.layers as u128));
-    if place.is_last() {
-        // With one stage a tied head is the embedding's table; else the last stage has a copy.
-        let is_own = !dims.tied || !place.is_first();
-        let head = is_own.then_some(sizes.head);
-        groups.push(([sizes.final_norm].into_iter().chain(head).collect(), 1));
-    }
-    groups
+/// A head that is the embedding table: which of a stage's tensors count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Weights: a copy where the embedding is on another stage.
+    Weights,
+    /// Gradients: a tree of its own.
+    Gradients,
+    /// Moments: those of the embedding serve.
+    Moments,
 }
 
-/// Elements of a group's largest slice among `ranks` ranks.
-pub(super) fn slice(group: &Group, ranks: usize) -> u128 {
-    let block = BLOCK_ELEMENTS as u128;
-    let of_tensor = |&len: &u128| (len.div_ceil(block).div_ceil(ranks as u128) * block).min(len);
-    group.iter().map(of_tensor).sum()
+impl Buckets {
+    pub fn new(dims: &Dims, place: &Place, of: Of) -> Self {
+        let sizes = WeightSizes::of(dims);
+        let has_head = !dims.tied
+            || match of {
+                Of::Weights => !place.is_first(),
+                Of::Gradients => true,
+                Of::Moments => false,
+            };
+        let end = [sizes.final_norm].into_iter().chain(has_head.then_some(sizes.head)).collect();
+        Self([
+            (vec![sizes.embedding], u128::from(place.is_first())),
+            (sizes.block.to_vec(), place.layers as u128),
+            (end, u128::from(place.is_last())),
+        ])
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u128 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Elements of all.
+    pub fn elements(&self) -> u128 {
+        self.times(|count| count)
+    }
+
+    /// Elements where of every kind there are as many as `times` says of their number.
+    pub fn times(&self, times: impl Fn(u128) -> u128) -> u128 {
+        let whole = |tensors: &[u128]| tensors.iter().sum::<u128>();
+        self.0.iter().map(|(tensors, count)| whole(tensors) * times(*count)).sum()
+    }
+
+    /// Elements of the largest slices of all among `ranks` ranks.
+    fn slices(&self, ranks: usize) -> u128 {
+        let block = BLOCK_ELEMENTS as u128;
+        let of_tensor =
+            |&len: &u128| (len.div_ceil(block).div_ceil(ranks as u128) * block).min(len);
+        let of_bucket = |tensors: &[u128]| tensors.iter().map(of_tensor).sum::<u128>();
+        self.0.iter().map(|(tensors, count)| of_bucket(tensors) * count).sum()
+    }
+
+    /// Elements of one block.
+    pub fn block(&self) -> u128 {
+        self.0[1].0.iter().sum()
+    }
+
+    /// Elements of the largest tensor.
+    fn largest_tensor(&self) -> u128 {
+        let here = self.0.iter().filter(|(_, count)| *count > 0);
+        here.flat_map(|(tensors, _)| tensors).copied().max().unwrap_or(0)
+    }
 }
 
 impl RankMemory {
@@ -156,7 +199,7 @@ impl RankMemory {
             scratch: bytes(if trains { acts.gradients } else { 0 }),
             logits: bytes(if place.is_last() { acts.logits } else { 0 }),
             packing: bytes(acts.packing),
-            program: PROGRAM_BYTES,
+            program: PROGRAM_BYTES + bytes(job.seq_len as u128 * job.dims.head_dim as u128),
             ..Self::default()
         };
         memory.add_state(job, place);
@@ -171,45 +214,42 @@ impl RankMemory {
 
     /// Weights, gradients, moments, and what moves of them.
     fn add_state(&mut self, job: &Job, place: &Place) {
-        let groups = groups(&job.dims, place);
-        let whole = |group: &Group| group.iter().sum::<u128>();
-        let total = |size: &dyn Fn(&Group) -> u128| -> u128 {
-            groups.iter().map(|(group, count)| size(group) * count).sum()
+        let ranks = place.data_ranks;
+        let buckets = |of: Of| Buckets::new(&job.dims, place, of);
+        let held = |buckets: &Buckets, from: Zero| {
+            let divided = job.zero >= from && ranks > 1;
+            if divided { buckets.slices(ranks) } else { buckets.elements() }
         };
-        let (all, sliced) = (total(&whole), total(&|group| slice(group, place.data_ranks)));
-        let largest = groups.iter().map(|(group, _)| whole(group)).max().unwrap_or(0);
-        let divides = |from: Zero| job.zero >= from && place.data_ranks > 1;
-        if divides(Zero::Weights) {
-            self.weights = bytes(sliced);
-            // The next layer's arrive while this one's are at work.
-            self.gathered = bytes(2 * largest);
-        } else {
-            self.weights = bytes(all);
+        let weights = buckets(Of::Weights);
+        self.weights = bytes(held(&weights, Zero::Weights));
+        if job.zero == Zero::Weights && ranks > 1 {
+            // One bucket at work while the next one arrives; each kind has memory of its own. The
+            // only block of a stage without a head is needed twice in a row.
+            let again = if place.layers == 1 && !place.is_last() { weights.block() } else { 0 };
+            self.gathered = bytes(weights.times(|count| count.min(2)) + again);
         }
         if job.passes == Passes::Forward {
             return;
         }
-        self.moments = bytes(2 * if divides(Zero::Moments) { sliced } else { all });
+        let gradients = buckets(Of::Gradients);
+        self.gradients = bytes(held(&gradients, Zero::Gradients));
+        self.moments = bytes(2 * held(&buckets(Of::Moments), Zero::Moments));
         // A binary counter: one finished sum a level waits while the next shard is computed.
-        let local_shards = (job.shards / place.data_ranks).max(1);
-        let waiting = u128::from(local_shards.ilog2());
-        let own_head = job.dims.tied && place.is_first() && place.is_last();
-        let tied = if own_head { WeightSizes::of(&job.dims).head } else { 0 };
-        if job.is_breadth_first(place.stages) {
-            self.gradients = bytes(sliced + tied.div_ceil(place.data_ranks as u128));
-            self.tree = bytes((waiting + 1) * largest);
+        let waiting = u128::from((job.shards / ranks).max(1).ilog2());
+        self.tree = bytes(if job.is_breadth_first() {
+            // All blocks share one tree; a finished sum is on its way to the other ranks.
+            let away = if ranks > 1 { gradients.block() } else { 0 };
+            (waiting + 1) * gradients.times(|count| count.min(1)) + away
         } else {
-            self.gradients = bytes(all + tied);
-            self.tree = bytes(waiting * (all + tied));
+            waiting * gradients.elements()
+        });
+        if ranks > 1 {
+            self.communication = bytes(4 * gradients.largest_tensor()).min(PIECES_BYTES);
         }
-        if place.data_ranks > 1 {
-            // Half a group comes in while half of another goes out.
-            self.communication = bytes(largest);
-        }
-        if place.stages > 1 {
-            // Two boundaries in each direction, each once on its way in and once out.
-            self.communication += bytes(4 * job.rows() * job.dims.width as u128);
-        }
+        // At each boundary two of the stream and two of its gradient come or go.
+        let boundaries = usize::from(!place.is_first()) + usize::from(!place.is_last());
+        let stream = job.rows() * job.dims.width as u128;
+        self.communication += bytes(4 * boundaries as u128 * stream);
     }
 
     /// All classes together.
@@ -269,5 +309,8 @@ impl fmt::Display for RankMemory {
     }
 }
 
+/// What the pieces of a collective take at a time, at most: those on their way in each direction,
+/// and as many that wait to be used again.
+const PIECES_BYTES: u64 = 16 << 20;
 /// Measured with a model of some thousand weights: code, libraries and stacks.
 const PROGRAM_BYTES: u64 = 11 << 20;
