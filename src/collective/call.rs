@@ -32,6 +32,7 @@ pub(super) enum Operation {
     ReduceScatter = 4,
     AllGatherParts = 5,
     AllReduce = 6,
+    Form = 7,
 }
 
 impl Operation {
@@ -43,6 +44,7 @@ impl Operation {
             (Self::ReduceScatter, "reduce-scatter"),
             (Self::AllGatherParts, "all-gather of parts"),
             (Self::AllReduce, "all-reduce"),
+            (Self::Form, "the forming of a group"),
         ];
         names.iter().find(|(op, _)| *op as u32 == number).map_or("unknown", |(_, name)| name)
     }

@@ -80,13 +80,13 @@ impl Frame {
             let what = "its message belongs to another group of ranks".into();
             return Err(Error::OutOfStep { rank, what });
         }
-        call.check(rank, &frame.call)?;
         if frame.verdict != 0 {
             let text = String::from_utf8_lossy(&frame.inline);
             let what = text.trim_end_matches('\0').to_owned();
-            let culprit = frame.culprit as usize;
-            return Err(Verdict { kind: frame.verdict, rank: culprit, what }.error(rank));
+            let (kind, culprit) = (frame.verdict, frame.culprit as usize);
+            return Err(Verdict { kind, rank: culprit, what }.error(rank, &frame.call, call));
         }
+        call.check(rank, &frame.call)?;
         Ok(frame)
     }
 }
@@ -115,8 +115,15 @@ impl Verdict {
         Self { kind, rank, what }
     }
 
-    /// What rank `from` told.
-    pub fn error(self, from: usize) -> Error {
+    /// What to make of it: rank `from` gave up in call `theirs`, while this rank is in `mine`.
+    pub fn error(self, from: usize, theirs: &Call, mine: &Call) -> Error {
+        // A rank that was in another call blames the wrong ones. One that gave up in an earlier
+        // call does not.
+        if theirs.sequence >= mine.sequence
+            && let Err(error) = mine.check(from, theirs)
+        {
+            return error;
+        }
         let Self { kind, rank, what } = self;
         match kind {
             1 => Error::OutOfStep { rank, what },

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::call::{Call, Operation};
-use super::tree::{self, Contributors};
-use super::wire::{Wire, World};
+use super::layers::{Layers, Tags};
+use super::wire::World;
 use super::{Communicator, Error, Link, Parts, Request};
 
 /// All ranks of `link` as one group; collective. `hosts[r]` tells on which host rank r runs: equal
@@ -34,14 +34,14 @@ struct Group {
     rank: usize,
     /// Number of the group: no two groups with a rank in common have the same.
     context: u64,
-    wire: Wire,
+    layers: Layers,
     state: Mutex<State>,
 }
 
 /// What changes from call to call; held during one, so that calls from two threads queue up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// Calls so far.
+    /// Number of the next call.
     sequence: u64,
     /// Why the group cannot be used any more.
     broken: Option<Error>,
@@ -58,9 +58,11 @@ impl Group {
             let what = format!("more than {} groups in one job", 1 << CONTEXT_BITS);
             return Err(Error::Group { what });
         }
-        let tag = tag(context, COLLECTIVES);
-        let wire = Wire::new(world.clone(), members.clone(), rank, tag, context);
-        Ok(Self { world, members, rank, context, wire, state: Mutex::default() })
+        let whole = tag(context, COLLECTIVES);
+        let tags = Tags { whole, across: whole + 1 };
+        let layers = Layers::form(&world, &members, rank, tags, context)?;
+        let state = Mutex::new(State { sequence: FIRST_CALL, broken: None });
+        Ok(Self { world, members, rank, context, layers, state })
     }
 
     /// Makes one call; a failure ends the group and is told to the others.
@@ -77,15 +79,16 @@ impl Group {
         call.sequence = state.sequence;
         state.sequence += 1;
         body(&call).inspect_err(|error| {
-            self.wire.give_up(&call, error);
+            self.layers.give_up(&call, error);
             state.broken = Some(error.clone());
         })
     }
 
+    /// The bytes of every rank's part of `len` elements.
     fn ranges(&self, parts: &Parts, len: usize) -> Result<Vec<Range<usize>>, Error> {
         let size = self.members.len();
         if parts.ranks() == size && parts.len() == len {
-            return Ok((0..size).map(|rank| parts.of(rank)).collect());
+            return Ok((0..size).map(|r| parts.of(r).start * 4..parts.of(r).end * 4).collect());
         }
         let what = format!(
             "{} parts of {} elements do not divide {len} elements among {size} ranks",
@@ -119,11 +122,11 @@ impl Communicator for Group {
     }
 
     fn describe(&self) -> String {
-        self.world.link.describe()
+        self.layers.describe(&self.world.link.describe())
     }
 
     fn barrier(&self) -> Result<(), Error> {
-        self.make(Call::new(Operation::Barrier, 0), |call| tree::barrier(&self.wire, call))
+        self.make(Call::new(Operation::Barrier, 0), |call| self.layers.barrier(call))
     }
 
     fn broadcast(&self, root: usize, bytes: &mut [u8]) -> Result<(), Error> {
@@ -133,7 +136,7 @@ impl Communicator for Group {
         }
         let call = Call::new(Operation::Broadcast, bytes.len());
         let call = Call { root: root as u32, ..call };
-        self.make(call, |call| tree::broadcast(&self.wire, call, root, bytes))
+        self.make(call, |call| self.layers.broadcast(call, root, bytes))
     }
 
     fn all_gather(&self, mine: &[u8], all: &mut [u8]) -> Result<(), Error> {
@@ -145,22 +148,29 @@ impl Communicator for Group {
         let ranges: Vec<_> = (0..size).map(|r| r * len..(r + 1) * len).collect();
         all[ranges[self.rank].clone()].copy_from_slice(mine);
         let call = Call::new(Operation::AllGather, all.len());
-        self.make(call, |call| tree::all_gather(&self.wire, call, all, &ranges))
+        self.make(call, |call| self.layers.all_gather(call, all, &ranges))
     }
 
     fn reduce_scatter(&self, data: &mut [f32], parts: &Parts) -> Result<(), Error> {
         let ranges = self.ranges(parts, data.len())?;
         let call = Call::new(Operation::ReduceScatter, data.len()).shaped(ranges.iter().cloned());
-        let contributors = Contributors { each: 1, all: ranges.len() };
-        self.make(call, |call| tree::reduce_scatter(&self.wire, call, contributors, data, &ranges))
+        let bytes = bytemuck::cast_slice_mut(data);
+        self.make(call, |call| self.layers.reduce_scatter(call, bytes, &ranges))
     }
 
     fn all_gather_parts(&self, data: &mut [f32], parts: &Parts) -> Result<(), Error> {
         let ranges = self.ranges(parts, data.len())?;
         let call = Call::new(Operation::AllGatherParts, data.len()).shaped(ranges.iter().cloned());
-        let ranges: Vec<_> = ranges.iter().map(|r| r.start * 4..r.end * 4).collect();
         let bytes = bytemuck::cast_slice_mut(data);
-        self.make(call, |call| tree::all_gather(&self.wire, call, bytes, &ranges))
+        self.make(call, |call| self.layers.all_gather(call, bytes, &ranges))
+    }
+
+    fn all_reduce(&self, data: &mut [f32]) -> Result<(), Error> {
+        let parts = Parts::even(data.len(), self.members.len(), LINE);
+        let ranges = self.ranges(&parts, data.len())?;
+        let call = Call::new(Operation::AllReduce, data.len());
+        let bytes = bytemuck::cast_slice_mut(data);
+        self.make(call, |call| self.layers.all_reduce(call, bytes, &ranges))
     }
 
     fn send(&self, to: usize, tag: u32, bytes: Vec<u8>) -> Request {
@@ -213,3 +223,9 @@ const TAG_BITS: u32 = 24 - CONTEXT_BITS;
 /// Tags of [`Communicator::send`] are below it; those above are the collectives'.
 const MAX_TAG: u32 = (1 << TAG_BITS) - 8;
 const COLLECTIVES: u32 = MAX_TAG;
+
+/// The number of a group's first call after its forming.
+const FIRST_CALL: u64 = 2;
+
+/// f32 of a cache line: no two ranks sum in one.
+const LINE: usize = 16;

@@ -21,12 +21,13 @@ pub(super) struct Contributors {
     pub all: usize,
 }
 
-/// `data[ranges[r]]` becomes, at rank r, its sum over all ranks; the rest of `data` is undefined.
+/// `data[ranges[r]]`, bytes of f32, become at rank r their sums over all ranks; the rest of `data`
+/// is undefined.
 pub(super) fn reduce_scatter(
     wire: &Wire,
     call: &Call,
     contributors: Contributors,
-    data: &mut [f32],
+    data: &mut [u8],
     ranges: &[Range<usize>],
 ) -> Result<(), Error> {
     let (rank, size) = (wire.rank(), wire.size());
@@ -36,13 +37,14 @@ pub(super) fn reduce_scatter(
     let mut count = contributors.each;
     for level in 0..size.ilog2() {
         let partner = rank ^ (1 << level);
-        let have = (0..size).filter(|part| low_bits(part ^ rank, level) == 0);
-        let (keep, give): (Vec<_>, Vec<_>) = have.partition(|p| (p ^ rank) >> level & 1 == 0);
+        let having = |of: usize| -> Vec<Range<usize>> {
+            let parts = (0..size).filter(|part| low_bits(part ^ of, level + 1) == 0);
+            parts.map(|part| ranges[part].clone()).collect()
+        };
+        let (give, keep) = (having(partner), having(rank));
         let turn =
             Turn { to: partner, from: partner, depth: level, contributors: count, expected: count };
-        let (give, keep) = (bytes_of(ranges, &give), bytes_of(ranges, &keep));
-        let bytes = bytemuck::cast_slice_mut(data);
-        wire.exchange(call, turn, bytes, (&give, &keep), Arrival::Add)?;
+        wire.exchange(call, turn, data, (&give, &keep), Arrival::Add)?;
         count *= 2;
     }
     check(contributors.all, count)
@@ -136,29 +138,29 @@ fn reduce_by_gathering(
     wire: &Wire,
     call: &Call,
     contributors: Contributors,
-    data: &mut [f32],
+    data: &mut [u8],
     ranges: &[Range<usize>],
 ) -> Result<(), Error> {
     let (rank, size) = (wire.rank(), wire.size());
     let own = ranges[rank].clone();
+    let len = own.len() / 4;
     // Terms of rank r at r; what goes out stands behind them.
-    let mut terms = vec![0.0f32; size * own.len()];
-    terms[rank * own.len()..][..own.len()].copy_from_slice(&data[own.clone()]);
+    let mut terms = vec![0.0f32; size * len];
+    terms[rank * len..][..len].copy_from_slice(bytemuck::cast_slice(&data[own.clone()]));
     for step in 1..size {
         let (to, from) = ((rank + step) % size, (rank + size - step) % size);
         let place = terms.len();
-        terms.extend_from_slice(&data[ranges[to].clone()]);
-        let each = contributors.each;
-        let depth = step as u32 - 1;
+        terms.extend_from_slice(bytemuck::cast_slice(&data[ranges[to].clone()]));
+        let (each, depth) = (contributors.each, step as u32 - 1);
         let turn = Turn { to, from, depth, contributors: each, expected: each };
         let out = place * 4..terms.len() * 4;
-        let into = from * own.len() * 4..(from + 1) * own.len() * 4;
+        let into = from * len * 4..(from + 1) * len * 4;
         let bytes = bytemuck::cast_slice_mut(&mut terms);
         wire.exchange(call, turn, bytes, (&[out], &[into]), Arrival::Copy)?;
         terms.truncate(place);
     }
-    let slices: Vec<&[f32]> = (0..size).map(|r| &terms[r * own.len()..][..own.len()]).collect();
-    sum::tree(&mut data[own], &slices);
+    let slices: Vec<&[f32]> = (0..size).map(|r| &terms[r * len..][..len]).collect();
+    sum::tree(bytemuck::cast_slice_mut(&mut data[own]), &slices);
     check(contributors.all, contributors.each * size)
 }
 
@@ -169,9 +171,4 @@ pub(super) fn check(want: usize, got: usize) -> Result<(), Error> {
 
 fn low_bits(number: usize, bits: u32) -> usize {
     number & ((1 << bits) - 1)
-}
-
-/// The ranges of `parts` in bytes.
-fn bytes_of(ranges: &[Range<usize>], parts: &[usize]) -> Vec<Range<usize>> {
-    parts.iter().map(|p| ranges[*p].start * 4..ranges[*p].end * 4).collect()
 }

@@ -19,7 +19,6 @@ pub(super) struct World {
     /// Carries the bytes.
     pub link: Arc<dyn Link>,
     /// The host of every rank of the link.
-    #[expect(dead_code, reason = "shared memory comes next")]
     pub hosts: Vec<u64>,
     /// Groups get their numbers from here.
     pub next_context: AtomicU64,
@@ -36,6 +35,13 @@ impl World {
     /// How long a rank may stay silent.
     pub fn patience(&self) -> Duration {
         Duration::from_nanos(self.patience_ns.load(Ordering::Relaxed))
+    }
+
+    /// The patience of a rank that waits for others that may themselves wait, `depth` deep: it is
+    /// longer, so that the rank next to a silent one is the first to name it.
+    pub fn patience_at(&self, depth: u32) -> Duration {
+        let patience = self.patience();
+        patience.saturating_add((patience / 4).min(GRACE) * depth)
     }
 
     /// Changes [`World::patience`].
@@ -57,6 +63,8 @@ pub(super) struct Wire {
     tag: u32,
     /// Number of the group.
     context: u64,
+    /// How many turns of others come before any turn here.
+    depth: u32,
     /// Buffers to be used again.
     spare: Mutex<Vec<Vec<u8>>>,
 }
@@ -86,15 +94,17 @@ pub(super) enum Arrival {
 }
 
 impl Wire {
-    /// The conversation of `members` under `tag`; this rank is `members[rank]`.
+    /// The conversation of `members` under `tag`; this rank is `members[rank]`. Its members may
+    /// have to wait for `depth` turns of others first.
     pub fn new(
         world: Arc<World>,
         members: Vec<usize>,
         rank: usize,
         tag: u32,
         context: u64,
+        depth: u32,
     ) -> Self {
-        Self { world, members, rank, tag, context, spare: Mutex::default() }
+        Self { world, members, rank, tag, context, depth, spare: Mutex::default() }
     }
 
     /// This rank's index.
@@ -223,11 +233,8 @@ impl Wire {
         error
     }
 
-    /// The patience of a rank that waits for others that may themselves wait, `depth` deep: it is
-    /// longer, so that the rank next to a silent one is the first to name it.
     fn patience(&self, depth: u32) -> Duration {
-        let patience = self.world.patience();
-        patience.saturating_add((patience / 4).min(GRACE) * depth)
+        self.world.patience_at(self.depth + depth)
     }
 
     fn buffer(&self) -> Vec<u8> {
