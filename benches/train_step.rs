@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench train_step`. As a test (`cargo test --benches`) one step of `nano` runs.
 
+use std::sync::Arc;
+
 use criterion::BenchmarkId;
 use criterion::Criterion;
 use criterion::Throughput;
@@ -9,83 +11,109 @@ use criterion::criterion_group;
 use criterion::criterion_main;
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
-use neuroshard::model::Activations;
-use neuroshard::model::Batch;
-use neuroshard::model::Config;
-use neuroshard::model::Gradients;
-use neuroshard::model::NeuroLlm;
-use neuroshard::model::Params;
-use neuroshard::model::Passes;
-use neuroshard::ops;
-use neuroshard::ops::Kernels;
-use neuroshard::ops::Precision;
+use neuroshard::collective;
+use neuroshard::crypto::Hash;
+use neuroshard::data::Batch;
+use neuroshard::model;
 use neuroshard::optim;
+use neuroshard::shard;
+use neuroshard::shard::Mesh;
+use neuroshard::train;
+use neuroshard::train::Numerics;
+use neuroshard::train::Parts;
+use neuroshard::train::Plan;
+use neuroshard::train::Profile;
+use neuroshard::train::Trainer;
 
-/// Preset, sequences, tokens in a sequence: the shapes of docs/RESULTS.md.
+/// Preset, sequences, tokens in a sequence: the shapes of docs/RESULTS.md. Their batches are of
+/// one micro-batch.
 const SHAPES: [(&str, usize, usize); 3] = [("nano", 4, 256), ("tiny", 4, 256), ("125m", 2, 512)];
 
+/// A batch as runs have them by default, to compare numbers of shards.
+const DEFAULT: (usize, usize) = (16, 256);
+
 struct Training {
-    cpu: Cpu,
-    model: NeuroLlm,
-    acts: Activations,
-    grads: Gradients,
-    adamw: optim::AdamW,
-    config: optim::Config,
-    tokens: Vec<u32>,
-    step: u64,
+    trainer: Trainer,
+    batch: Batch,
 }
 
 impl Training {
-    fn new(preset: &str, sequences: usize, seq_len: usize, precision: Precision) -> Self {
-        let cpu = Cpu::new(Level::best(), 0).unwrap();
-        let config = Config { preset: Some(preset.into()), ..Config::default() };
-        let dims = config.dims().unwrap();
-        let params = Params::random(&cpu, &dims, 1).unwrap();
-        let model = NeuroLlm::new(&cpu, dims, precision, params, seq_len).unwrap();
-        let acts = Activations::new(&cpu, &dims, sequences, seq_len, Passes::Stored).unwrap();
-        let grads = model.gradients(&cpu).unwrap();
-        let m = Params::zeros(&cpu, &dims).unwrap();
-        let v = Params::zeros(&cpu, &dims).unwrap();
-        let token = |i: usize| (i * 7919 % dims.vocab) as u32;
-        let tokens = (0..sequences * seq_len).map(token).collect();
-        let (adamw, config) = (optim::AdamW { m, v }, optim::Config::default());
-        Self { cpu, model, acts, grads, adamw, config, tokens, step: 0 }
+    fn new(
+        preset: &str,
+        (sequences, seq_len): (usize, usize),
+        profile: Profile,
+        (shards, micro): (usize, usize),
+    ) -> Self {
+        let plan = Plan::new(
+            &Parts {
+                run: &train::Run::default(),
+                model: &model::Config { preset: Some(preset.into()), ..Default::default() },
+                numerics: &Numerics { profile },
+                parallel: &shard::Config { shards, ..Default::default() },
+                train: &train::Config {
+                    steps: 1_000_000,
+                    seq_len,
+                    batch_sequences: sequences,
+                    micro_batch_sequences: micro,
+                    ..Default::default()
+                },
+                optim: &optim::Config::default(),
+            },
+            Hash([0; 32]),
+        );
+        let plan = plan.unwrap();
+        let cpu = Arc::new(Cpu::new(Level::best(), 0).unwrap());
+        let mesh = Mesh::new(collective::single(), 1, shards).unwrap();
+        let trainer = Trainer::new(cpu, &plan, &mesh, 0..plan.dims.layers).unwrap();
+        let token = |i: usize| (i * 7919 % plan.dims.vocab) as u32;
+        let tokens: Vec<u32> = (0..sequences * seq_len).map(token).collect();
+        Self { trainer, batch: Batch { inputs: tokens.clone(), targets: tokens } }
     }
 
     fn step(&mut self) {
-        let kernels: &dyn Kernels = &self.cpu;
-        let batch = Batch { tokens: &self.tokens, targets: &self.tokens };
-        let scale = 1.0 / self.tokens.len() as f32;
-        self.grads.clear(kernels).unwrap();
-        let (acts, grads) = (&mut self.acts, &mut self.grads);
-        self.model.forward_backward(kernels, batch, scale, acts, grads).unwrap();
-        self.grads.finish(kernels).unwrap();
-        let norm = optim::global_norm(kernels, &self.grads.params).unwrap();
-        let clip = optim::clip_scale(norm, self.config.clip);
-        let (params, grads) = (&mut self.model.params, &self.grads.params);
-        self.adamw.step(kernels, &self.config, (self.step, 1e-4), clip, params, grads).unwrap();
-        self.step += 1;
+        self.trainer.step(&self.batch, 0).unwrap();
     }
 }
 
+/// Cargo gives `--bench` to benches only; criterion runs everything once without it.
+fn as_test() -> bool {
+    !std::env::args().any(|arg| arg == "--bench")
+}
+
 fn train_step(criterion: &mut Criterion) {
-    // Cargo gives `--bench` to benches only; criterion runs everything once without it.
-    let as_test = !std::env::args().any(|arg| arg == "--bench");
     let mut group = criterion.benchmark_group("train_step");
     group.sample_size(10);
-    for (preset, sequences, seq_len) in SHAPES.into_iter().take(if as_test { 1 } else { 3 }) {
-        for (profile, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+    for (preset, sequences, seq_len) in SHAPES.into_iter().take(if as_test() { 1 } else { 3 }) {
+        for (name, profile) in [("f32", Profile::F32), ("bf16", Profile::Bf16)] {
             group.throughput(Throughput::Elements((sequences * seq_len) as u64));
-            let id = BenchmarkId::new(preset, profile);
-            group.bench_function(id, |bencher| {
-                let mut training = Training::new(preset, sequences, seq_len, precision);
-                let cpu = training.cpu.clone();
-                bencher.iter(|| ops::together(&cpu, || training.step()));
+            group.bench_function(BenchmarkId::new(preset, name), |bencher| {
+                let extent = (sequences, seq_len);
+                let mut training = Training::new(preset, extent, profile, (1, sequences));
+                bencher.iter(|| training.step());
             });
         }
     }
     group.finish();
 }
 
-criterion_group!(benches, train_step);
+/// What the tree over shards costs on one rank: the same batch and micro-batches, as one shard and
+/// as eight.
+fn shards(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("shards");
+    group.sample_size(10);
+    let (sequences, seq_len) = DEFAULT;
+    for preset in ["nano", "tiny"].into_iter().take(if as_test() { 1 } else { 2 }) {
+        for shards in [1, 8] {
+            group.throughput(Throughput::Elements((sequences * seq_len) as u64));
+            group.bench_function(BenchmarkId::new(preset, shards), |bencher| {
+                let micro = sequences / 8;
+                let mut training = Training::new(preset, DEFAULT, Profile::Bf16, (shards, micro));
+                bencher.iter(|| training.step());
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, train_step, shards);
 criterion_main!(benches);

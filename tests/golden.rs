@@ -147,7 +147,7 @@ fn check(llama: &Llama, level: Level, precision: Precision, passes: Passes) {
     let logits = tokens.chunks(*seq_len).flat_map(|t| model.logits(&cpu, t).unwrap());
     let logits = logits.collect::<Vec<_>>();
     assert_close(&what("logits"), &logits, &in_f64(&llama.logits), tolerance);
-    assert_close(&what("losses"), acts.losses.host(), &in_f64(&llama.losses), tolerance);
+    assert_close(&what("losses"), acts.losses().host(), &in_f64(&llama.losses), tolerance);
     grads.params.as_ref().zip(llama.grads.as_ref()).map(|name, (got, want): (&Tensor, _)| {
         assert_close(&what(name), got.host(), &in_f64(want), tolerance);
     });

@@ -66,7 +66,7 @@ fn step(
     for (tokens, targets) in inputs.chunks(micro * SEQ_LEN).zip(targets.chunks(micro * SEQ_LEN)) {
         let batch = Batch { tokens, targets };
         model.forward_backward(kernels, batch, scale, &mut acts, &mut grads).unwrap();
-        losses.extend_from_slice(acts.losses.host::<f32>());
+        losses.extend_from_slice(acts.losses().host::<f32>());
     }
     grads.finish(kernels).unwrap();
     (losses, grads)
@@ -143,7 +143,7 @@ fn evaluation_gives_the_losses_of_training() {
         Activations::new(&cpu, model.dims(), SEQUENCES, SEQ_LEN, Passes::Forward).unwrap();
     let (tokens, targets) = (tokens(0), tokens(1));
     model.losses(&cpu, Batch { tokens: &tokens, targets: &targets }, &mut acts).unwrap();
-    assert_eq!(acts.losses.host::<f32>(), want);
+    assert_eq!(acts.losses().host::<f32>(), want);
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn check(case: &Case, tied: bool, precision: Precision, level: Level, passes: Pa
         tokens.chunks(case.seq_len).flat_map(|t| model.logits(&cpu, t).unwrap()).collect();
     assert_close(&what("logits"), &logits, &trace.logits.data, tolerance);
     let losses = neurollm::losses(&trace.logits, &targets);
-    assert_close(&what("losses"), acts.losses.host(), &losses, tolerance);
+    assert_close(&what("losses"), acts.losses().host(), &losses, tolerance);
     grads.params.as_ref().zip(want).map(|name, (got, want): (&Tensor, Matrix)| {
         assert_close(&what(name), got.host(), &want.data, tolerance);
     });

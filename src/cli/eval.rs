@@ -12,7 +12,7 @@ use crate::data;
 use crate::data::Dataset;
 use crate::data::Loader;
 use crate::train::Stop;
-use crate::train::evaluate;
+use crate::train::evaluate_model;
 
 /// Arguments of `eval`.
 #[derive(Debug, clap::Args)]
@@ -48,7 +48,7 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let loader = Loader::new(dataset.clone(), saved.config.run.seed, seq_len, 1)?;
     let model = saved.load(seq_len)?;
     let extent = (args.sequences.unwrap_or(u64::MAX), seq_len);
-    let found = evaluate(saved.kernels.as_ref(), &model, &loader, extent, &Stop::never())?;
+    let found = evaluate_model(saved.kernels.as_ref(), &model, &loader, extent, &Stop::never())?;
     let Some(found) = found else { return Err("there are no held-out sequences".into()) };
     let step = saved.saved.manifest().progress.step;
     if args.json {

@@ -111,8 +111,8 @@ fn sample(outcome: &Outcome, dataset: &Dataset, out: &mut Stdout) -> Result<(), 
         end: None,
     };
     let count = SAMPLE_TOKENS.min(trainer.plan().train.seq_len.saturating_sub(1));
-    let tokens =
-        continue_text(trainer.kernels(), trainer.model(), &prompt, count, choice, |_| Ok(()))?;
+    let Some(model) = trainer.model()? else { return Ok(()) };
+    let tokens = continue_text(trainer.kernels(), &model, &prompt, count, choice, |_| Ok(()))?;
     out.line("sample")?;
     for line in wrapped(&dataset.decode(&tokens)?) {
         out.line(format_args!("    {line}"))?;

@@ -1,5 +1,7 @@
 //! What forward keeps for backward, in forward order; allocated once.
 
+use std::ops::Range;
+
 use super::config::Dims;
 use crate::ops::Kernels;
 use crate::ops::OpError;
@@ -29,46 +31,60 @@ pub struct BlockActivations {
     pub swiglu: Tensor,
 }
 
-/// Everything that a micro-batch of one shape needs.
+/// What a micro-batch of one shape keeps while it is under way in a range of layers.
 #[derive(Debug)]
-pub struct Activations {
+pub struct Slot {
     /// Sequences (B).
     pub sequences: usize,
     /// Tokens in a sequence (T).
     pub seq_len: usize,
+    /// Number in the model of the first block of the range.
+    pub first_layer: usize,
     /// `(N)`.
     pub tokens: Tensor,
     /// `(N)`.
     pub targets: Tensor,
-    /// `(N, C)`: the residual stream at a block's start; one per block, or two in turn where only
-    /// forward runs.
-    pub inputs: Vec<Tensor>,
-    /// `(N, C)`: the residual stream between attention and feed-forward; one per block, or two
-    /// in turn where blocks are recomputed.
+    /// `(N)`: loss of every token, in nats.
+    pub losses: Tensor,
+    /// `(N, C)`: the residual stream before every block of the range and, last, after it; two in
+    /// turn where only forward runs. In backward the last one holds the stream's gradient.
+    pub streams: Vec<Tensor>,
+    /// `(N, C)`: the residual stream between attention and feed-forward; one per block, none where
+    /// the scratch has one for all.
     pub mids: Vec<Tensor>,
-    /// One per block, or one in all where blocks are recomputed.
+    /// One per block; none where the scratch has one for all.
     pub blocks: Vec<BlockActivations>,
+}
+
+/// What all micro-batches share, because it is used up before the next one comes.
+#[derive(Debug)]
+pub struct Scratch {
     /// `(N, C)`: what a sublayer is about to add to the residual stream.
     pub branch: Tensor,
-    /// `(N, C)`: the residual stream at its end.
-    pub last: Tensor,
+    /// `(N, C)`: one where slots have none.
+    pub mids: Vec<Tensor>,
+    /// One where slots have none.
+    pub blocks: Vec<BlockActivations>,
+    /// For the head; none where it is elsewhere.
+    pub head: Option<HeadScratch>,
+    /// Gradients; none where only forward runs.
+    pub backward: Option<BackwardScratch>,
+}
+
+/// What the head needs.
+#[derive(Debug)]
+pub struct HeadScratch {
     /// `(N, C)`.
     pub final_norm: Tensor,
     /// `(N)`.
     pub final_rstd: Tensor,
     /// `(R, V)`: logits, then their gradients, of some rows at a time.
     pub logits: Tensor,
-    /// `(N)`: loss of every token, in nats.
-    pub losses: Tensor,
-    /// Scratch of backward; none where only forward runs.
-    pub backward: Option<BackwardScratch>,
 }
 
 /// Gradients of activations, reused by every block.
 #[derive(Debug)]
 pub struct BackwardScratch {
-    /// `(N, C)`: the residual stream's gradient.
-    pub dstream: Tensor,
     /// `(N, C)`.
     pub dnorm: Tensor,
     /// `(N, (H + 2K)·D)`.
@@ -79,6 +95,28 @@ pub struct BackwardScratch {
     pub dffn_in: Tensor,
     /// `(N, F)`.
     pub dswiglu: Tensor,
+}
+
+/// A slot and a scratch for the whole model.
+#[derive(Debug)]
+pub struct Activations {
+    /// What the micro-batch keeps.
+    pub slot: Slot,
+    /// What is used up on the way.
+    pub scratch: Scratch,
+}
+
+/// The shape of a micro-batch in a range of layers.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// Sequences (B).
+    pub sequences: usize,
+    /// Tokens in a sequence (T).
+    pub seq_len: usize,
+    /// The blocks of the range.
+    pub layers: Range<usize>,
+    /// What they are for.
+    pub passes: Passes,
 }
 
 /// Which passes activations are for.
@@ -92,8 +130,71 @@ pub enum Passes {
     Recomputed,
 }
 
+impl Slot {
+    /// Memory for one micro-batch of this extent.
+    pub fn new(kernels: &dyn Kernels, dims: &Dims, extent: &Extent) -> Result<Self, OpError> {
+        let Extent { sequences, seq_len, ref layers, passes } = *extent;
+        let n = sequences * seq_len;
+        let stream = || kernels.zeros(DType::F32, &[n, dims.width]);
+        let kept = if passes == Passes::Stored { layers.len() } else { 0 };
+        let streams = if passes == Passes::Forward { 2 } else { layers.len() + 1 };
+        Ok(Self {
+            sequences,
+            seq_len,
+            first_layer: layers.start,
+            tokens: kernels.zeros(DType::U32, &[n])?,
+            targets: kernels.zeros(DType::U32, &[n])?,
+            losses: kernels.zeros(DType::F32, &[n])?,
+            streams: (0..streams).map(|_| stream()).collect::<Result<_, _>>()?,
+            mids: (0..kept).map(|_| stream()).collect::<Result<_, _>>()?,
+            blocks: (0..kept)
+                .map(|_| BlockActivations::new(kernels, dims, sequences, seq_len))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Rows: `N = B·T`.
+    pub fn rows(&self) -> usize {
+        self.sequences * self.seq_len
+    }
+
+    /// Where the residual stream before block `layer` is kept.
+    pub fn stream_index(&self, layer: usize) -> usize {
+        (layer - self.first_layer) % self.streams.len()
+    }
+}
+
+impl Scratch {
+    /// Memory for micro-batches of this extent.
+    pub fn new(kernels: &dyn Kernels, dims: &Dims, extent: &Extent) -> Result<Self, OpError> {
+        let Extent { sequences, seq_len, ref layers, passes } = *extent;
+        let n = sequences * seq_len;
+        let f32s = |shape: &[usize]| kernels.zeros(DType::F32, shape);
+        let shared = usize::from(passes != Passes::Stored);
+        let head = (layers.end == dims.layers).then(|| {
+            Ok(HeadScratch {
+                final_norm: f32s(&[n, dims.width])?,
+                final_rstd: f32s(&[n])?,
+                logits: f32s(&[logit_rows(dims, n), dims.vocab])?,
+            })
+        });
+        Ok(Self {
+            branch: f32s(&[n, dims.width])?,
+            mids: (0..shared).map(|_| f32s(&[n, dims.width])).collect::<Result<_, _>>()?,
+            blocks: (0..shared)
+                .map(|_| BlockActivations::new(kernels, dims, sequences, seq_len))
+                .collect::<Result<_, _>>()?,
+            head: head.transpose()?,
+            backward: match passes {
+                Passes::Forward => None,
+                _ => Some(BackwardScratch::new(kernels, dims, n)?),
+            },
+        })
+    }
+}
+
 impl Activations {
-    /// Memory for `sequences` sequences of `seq_len` tokens.
+    /// Memory for `sequences` sequences of `seq_len` tokens in the whole model.
     pub fn new(
         kernels: &dyn Kernels,
         dims: &Dims,
@@ -101,39 +202,14 @@ impl Activations {
         seq_len: usize,
         passes: Passes,
     ) -> Result<Self, OpError> {
-        let n = sequences * seq_len;
-        let f32s = |shape: &[usize]| kernels.zeros(DType::F32, shape);
-        let streams = |count: usize| -> Result<Vec<Tensor>, OpError> {
-            (0..count).map(|_| f32s(&[n, dims.width])).collect()
-        };
-        let stored = passes == Passes::Stored;
-        let block = || BlockActivations::new(kernels, dims, sequences, seq_len);
-        Ok(Self {
-            sequences,
-            seq_len,
-            tokens: kernels.zeros(DType::U32, &[n])?,
-            targets: kernels.zeros(DType::U32, &[n])?,
-            inputs: streams(if passes == Passes::Forward { 2 } else { dims.layers })?,
-            mids: streams(if stored { dims.layers } else { 2 })?,
-            blocks: (0..if stored { dims.layers } else { 1 })
-                .map(|_| block())
-                .collect::<Result<_, _>>()?,
-            branch: f32s(&[n, dims.width])?,
-            last: f32s(&[n, dims.width])?,
-            final_norm: f32s(&[n, dims.width])?,
-            final_rstd: f32s(&[n])?,
-            logits: f32s(&[logit_rows(dims, n), dims.vocab])?,
-            losses: f32s(&[n])?,
-            backward: match passes {
-                Passes::Forward => None,
-                _ => Some(BackwardScratch::new(kernels, dims, n)?),
-            },
-        })
+        let extent = Extent { sequences, seq_len, layers: 0..dims.layers, passes };
+        let slot = Slot::new(kernels, dims, &extent)?;
+        Ok(Self { slot, scratch: Scratch::new(kernels, dims, &extent)? })
     }
 
-    /// Rows: `N = B·T`.
-    pub fn rows(&self) -> usize {
-        self.sequences * self.seq_len
+    /// `(N)`: loss of every token, in nats.
+    pub fn losses(&self) -> &Tensor {
+        &self.slot.losses
     }
 }
 
@@ -170,7 +246,6 @@ impl BackwardScratch {
     fn new(kernels: &dyn Kernels, dims: &Dims, n: usize) -> Result<Self, OpError> {
         let f32s = |shape: &[usize]| kernels.zeros(DType::F32, shape);
         Ok(Self {
-            dstream: f32s(&[n, dims.width])?,
             dnorm: f32s(&[n, dims.width])?,
             dqkv: f32s(&[n, dims.qkv_width()])?,
             dheads: f32s(&[n, dims.heads_width()])?,

@@ -4,63 +4,15 @@ use super::At;
 use super::ModelError;
 use super::activations::BackwardScratch;
 use super::activations::BlockActivations;
-use super::config::Dims;
 use super::params::BlockParams;
-use crate::ops::Kernels;
+use super::pass::Pass;
 use crate::ops::OpError;
-use crate::ops::Precision;
 use crate::ops::attention;
 use crate::ops::matmul;
 use crate::ops::rmsnorm;
 use crate::ops::rope;
 use crate::ops::swiglu;
 use crate::tensor::Tensor;
-
-/// What every block of a pass shares.
-#[derive(Clone, Copy)]
-pub struct Pass<'a> {
-    /// The device.
-    pub kernels: &'a dyn Kernels,
-    /// The model's extents.
-    pub dims: &'a Dims,
-    /// Rounding of matrix products.
-    pub precision: Precision,
-    /// `(P, D/2)`: cosines by position.
-    pub cos: &'a Tensor,
-    /// `(P, D/2)`: sines by position.
-    pub sin: &'a Tensor,
-    /// Sequences (B).
-    pub sequences: usize,
-    /// Tokens in a sequence (T).
-    pub seq_len: usize,
-}
-
-impl Pass<'_> {
-    fn extents(&self) -> attention::Extents {
-        attention::Extents {
-            sequences: self.sequences,
-            seq_len: self.seq_len,
-            heads: self.dims.heads,
-            kv_heads: self.dims.kv_heads,
-            head_dim: self.dims.head_dim,
-        }
-    }
-
-    fn rotate(&self, qkv: &mut Tensor, direction: rope::Direction) -> Result<(), OpError> {
-        rope::rotate(
-            self.kernels,
-            rope::Rotate {
-                x: qkv.view_mut(),
-                cos: self.cos.view(),
-                sin: self.sin.view(),
-                heads: self.dims.heads + self.dims.kv_heads,
-                seq_len: self.seq_len,
-                first_position: 0,
-                direction,
-            },
-        )
-    }
-}
 
 /// From the normalized input to the feed-forward's gate: all that backward needs of a block.
 ///
@@ -120,8 +72,8 @@ pub fn forward_end(
     product(pass, branch, &acts.swiglu, &weights.ffn_out).at(|| format!("block {layer}, ffn_out"))
 }
 
-/// Gradients of one block. `scratch.dstream` is the gradient of the block's output on entry, of
-/// its input on return; `grads` is added to.
+/// Gradients of one block. `dstream (N, C)` is the gradient of the block's output on entry, of its
+/// input on return; `grads` is added to.
 pub fn backward(
     pass: &Pass<'_>,
     layer: usize,
@@ -129,11 +81,12 @@ pub fn backward(
     (input, mid): (&Tensor, &Tensor),
     acts: &BlockActivations,
     grads: &mut BlockParams<Tensor>,
+    dstream: &mut Tensor,
     scratch: &mut BackwardScratch,
 ) -> Result<(), ModelError> {
     let k = pass.kernels;
     let at = |part: &'static str| move || format!("block {layer}, {part} backward");
-    let BackwardScratch { dstream, dnorm, dqkv, dheads, dffn_in, dswiglu } = scratch;
+    let BackwardScratch { dnorm, dqkv, dheads, dffn_in, dswiglu } = scratch;
     // 6
     back(pass, dswiglu, dstream, &weights.ffn_out, &acts.swiglu, &mut grads.ffn_out)
         .at(at("ffn_out"))?;

@@ -5,21 +5,30 @@
 
 mod activations;
 mod block;
+mod bucket;
 mod config;
 mod generate;
+mod head;
 mod memory;
 mod neurollm;
 mod params;
+mod pass;
 mod sampling;
 
 pub use activations::Activations;
 pub use activations::BlockActivations;
+pub use activations::Extent;
 pub use activations::Passes;
+pub use activations::Scratch;
+pub use activations::Slot;
+pub use bucket::Bucket;
+pub use bucket::TiedHead;
 pub use config::Config;
 pub use config::Dims;
 pub use config::PRESETS;
 pub use config::Preset;
 pub use generate::Session;
+pub use head::Head;
 pub use memory::ActivationSizes;
 pub use memory::WeightSizes;
 pub use neurollm::Batch;
@@ -27,7 +36,10 @@ pub use neurollm::Gradients;
 pub use neurollm::NeuroLlm;
 pub use params::BlockParams;
 pub use params::Params;
+pub use params::initial;
 pub use params::is_norm;
+pub use pass::Frame;
+pub use pass::Pass;
 pub use sampling::Sampling;
 pub use sampling::choose;
 

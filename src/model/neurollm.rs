@@ -1,33 +1,25 @@
-//! The whole model: embedding, blocks, final norm, LM head with fused loss.
+//! The whole model on one device: its pieces one after the other.
 
 use super::Activations;
 use super::At;
 use super::ModelError;
 use super::activations::Passes;
-use super::block;
-use super::block::Pass;
 use super::config::Dims;
+use super::head::Head;
 use super::params::Params;
+use super::pass::Frame;
 use crate::ops::Kernels;
-use crate::ops::OpError;
 use crate::ops::Precision;
-use crate::ops::cross_entropy;
 use crate::ops::elementwise;
-use crate::ops::embedding;
-use crate::ops::matmul;
-use crate::ops::rmsnorm;
+use crate::tensor::DType;
 use crate::tensor::Tensor;
-use crate::tensor::View;
 
 /// Weights on a device, and what forward needs beside them.
 #[derive(Debug)]
 pub struct NeuroLlm {
-    dims: Dims,
-    precision: Precision,
+    frame: Frame,
     /// The weights.
     pub params: Params<Tensor>,
-    cos: Tensor,
-    sin: Tensor,
 }
 
 /// Gradients of one optimizer step, added to by every micro-batch.
@@ -58,43 +50,35 @@ impl NeuroLlm {
         params: Params<Tensor>,
         positions: usize,
     ) -> Result<Self, ModelError> {
-        let (cos, sin) = rotary_tables(&dims, positions);
-        let load = |host: Tensor| -> Result<Tensor, OpError> {
-            let mut tensor = kernels.zeros(host.dtype(), &host.shape())?;
-            elementwise::copy(kernels, tensor.view_mut(), host.view())?;
-            Ok(tensor)
-        };
-        let cos = load(cos).at(|| "rotary tables".into())?;
-        let sin = load(sin).at(|| "rotary tables".into())?;
-        Ok(Self { dims, precision, params, cos, sin })
+        Ok(Self { frame: Frame::new(kernels, dims, precision, positions)?, params })
     }
 
     /// The extents.
     pub fn dims(&self) -> &Dims {
-        &self.dims
+        self.frame.dims()
     }
 
     /// How matrix products round.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.frame.precision()
     }
 
     /// Positions there are rotary tables for.
     pub fn positions(&self) -> usize {
-        self.cos.shape()[0]
+        self.frame.positions()
     }
 
     /// Zero gradients of this model.
     pub fn gradients(&self, kernels: &dyn Kernels) -> Result<Gradients, ModelError> {
-        let params = Params::zeros(kernels, &self.dims).at(|| "gradients".into())?;
-        let shape = [self.dims.vocab, self.dims.width];
-        let tied = self.dims.tied.then(|| kernels.zeros(crate::tensor::DType::F32, &shape));
+        let dims = self.dims();
+        let params = Params::zeros(kernels, dims).at(|| "gradients".into())?;
+        let tied = dims.tied.then(|| kernels.zeros(DType::F32, &[dims.vocab, dims.width]));
         let tied_head = tied.transpose().at(|| "gradients".into())?;
         Ok(Gradients { params, tied_head })
     }
 
-    /// Losses of one micro-batch into `acts.losses`, and gradients of `scale` times their sum
-    /// added to `grads`.
+    /// Losses of one micro-batch into `acts`, and gradients of `scale` times their sum added to
+    /// `grads`.
     pub fn forward_backward(
         &self,
         kernels: &dyn Kernels,
@@ -103,53 +87,42 @@ impl NeuroLlm {
         acts: &mut Activations,
         grads: &mut Gradients,
     ) -> Result<(), ModelError> {
-        self.load(kernels, batch, acts)?;
-        self.forward(kernels, acts)?;
-        self.head_forward_backward(kernels, scale, acts, grads)?;
-        self.backward(kernels, acts, grads)
+        self.forward(kernels, batch, acts)?;
+        let Activations { slot, scratch } = acts;
+        let pass = self.frame.pass(kernels, slot)?;
+        let (params, tied_head) = (&mut grads.params, &mut grads.tied_head);
+        let Some(lm_head) = params.lm_head.as_mut().or(tied_head.as_mut()) else {
+            unreachable!("a model has a head")
+        };
+        let dhead = Head { final_norm: &mut params.final_norm, lm_head };
+        let weights = Head { final_norm: &self.params.final_norm, lm_head: self.head() };
+        pass.head(weights, scale, slot, scratch, dhead)?;
+        for (layer, weights) in self.params.blocks.iter().enumerate().rev() {
+            pass.backward(layer, weights, slot, scratch, &mut params.blocks[layer])?;
+        }
+        pass.embed_backward(slot, &mut params.embedding)
     }
 
-    /// Losses of one micro-batch into `acts.losses`; no gradients.
+    /// Losses of one micro-batch into `acts`; no gradients.
     pub fn losses(
         &self,
         kernels: &dyn Kernels,
         batch: Batch<'_>,
         acts: &mut Activations,
     ) -> Result<(), ModelError> {
-        self.load(kernels, batch, acts)?;
-        self.forward(kernels, acts)?;
-        let (rows, at_once) = (acts.rows(), acts.logits.shape()[0]);
-        for first in (0..rows).step_by(at_once) {
-            let range = first..rows.min(first + at_once);
-            self.head_logits(kernels, acts, range.clone())?;
-            let args = cross_entropy::Forward {
-                losses: acts.losses.view_mut().rows(range.clone()),
-                logits: acts.logits.view().rows(0..range.len()),
-                targets: acts.targets.view().rows(range),
-            };
-            cross_entropy::forward(kernels, args).at(|| "loss".into())?;
-        }
-        Ok(())
+        self.forward(kernels, batch, acts)?;
+        let pass = self.frame.pass(kernels, &acts.slot)?;
+        pass.losses(self.head(), &mut acts.slot, &mut acts.scratch)
     }
 
     /// Logits `(T, V)` of one sequence.
     pub fn logits(&self, kernels: &dyn Kernels, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
-        let new = Activations::new(kernels, &self.dims, 1, tokens.len(), Passes::Forward);
+        let new = Activations::new(kernels, self.dims(), 1, tokens.len(), Passes::Forward);
         let mut acts = new.at(|| "activations".into())?;
-        self.load(kernels, Batch { tokens, targets: tokens }, &mut acts)?;
-        self.forward(kernels, &mut acts)?;
-        let mut logits = Vec::with_capacity(tokens.len() * self.dims.vocab);
-        let (rows, at_once) = (acts.rows(), acts.logits.shape()[0]);
-        for first in (0..rows).step_by(at_once) {
-            let range = first..rows.min(first + at_once);
-            self.head_logits(kernels, &mut acts, range.clone())?;
-            let mut host = vec![0.0; range.len() * self.dims.vocab];
-            let shape = [range.len(), self.dims.vocab];
-            let out = crate::tensor::ViewMut::of(&mut host, &shape);
-            elementwise::copy(kernels, out, acts.logits.view().rows(0..range.len()))
-                .at(|| "logits".into())?;
-            logits.extend_from_slice(&host);
-        }
+        self.forward(kernels, Batch { tokens, targets: tokens }, &mut acts)?;
+        let mut logits = Vec::with_capacity(tokens.len() * self.dims().vocab);
+        let pass = self.frame.pass(kernels, &acts.slot)?;
+        pass.all_logits(self.head(), &mut acts.scratch, &mut logits)?;
         Ok(logits)
     }
 
@@ -160,191 +133,23 @@ impl NeuroLlm {
 
     /// The rotary tables `(P, D/2)`: cosines and sines.
     pub(super) fn rotary(&self) -> (&Tensor, &Tensor) {
-        (&self.cos, &self.sin)
+        self.frame.rotary()
     }
 
-    fn pass<'a>(&'a self, kernels: &'a dyn Kernels, acts: &Activations) -> Pass<'a> {
-        Pass {
-            kernels,
-            dims: &self.dims,
-            precision: self.precision,
-            cos: &self.cos,
-            sin: &self.sin,
-            sequences: acts.sequences,
-            seq_len: acts.seq_len,
-        }
-    }
-
-    fn load(
+    /// From tokens to the final norm.
+    fn forward(
         &self,
         kernels: &dyn Kernels,
         batch: Batch<'_>,
         acts: &mut Activations,
     ) -> Result<(), ModelError> {
-        if acts.seq_len > self.positions() {
-            return Err(ModelError::TooLong { tokens: acts.seq_len, room: self.positions() });
-        }
-        let shape = [batch.tokens.len()];
-        elementwise::copy(kernels, acts.tokens.view_mut(), View::of(batch.tokens, &shape))
-            .at(|| "tokens".into())?;
-        let shape = [batch.targets.len()];
-        elementwise::copy(kernels, acts.targets.view_mut(), View::of(batch.targets, &shape))
-            .at(|| "targets".into())
-    }
-
-    /// From tokens to the final norm.
-    fn forward(&self, kernels: &dyn Kernels, acts: &mut Activations) -> Result<(), ModelError> {
-        let pass = self.pass(kernels, acts);
-        let Activations { tokens, inputs, mids, blocks, branch, last, .. } = acts;
-        let (final_norm, final_rstd) = (&mut acts.final_norm, &mut acts.final_rstd);
-        let (inputs_len, mids_len, blocks_len) = (inputs.len(), mids.len(), blocks.len());
-        let args = embedding::Forward {
-            out: inputs[0].view_mut(),
-            tokens: tokens.view(),
-            table: self.params.embedding.view(),
-        };
-        embedding::forward(kernels, args).at(|| "embedding".into())?;
-        let kept = &mut blocks[0];
-        let args = rmsnorm::Forward {
-            out: kept.attn_norm.view_mut(),
-            rstd: kept.attn_rstd.view_mut(),
-            inp: inputs[0].view(),
-            weight: self.params.blocks[0].attn_norm.view(),
-            eps: self.dims.norm_eps,
-        };
-        rmsnorm::forward(kernels, args).at(|| "block 0, attn_norm".into())?;
-        for (layer, weights) in self.params.blocks.iter().enumerate() {
-            let input = &inputs[layer % inputs_len];
-            let (kept, mid) = (&mut blocks[layer % blocks_len], &mut mids[layer % mids_len]);
-            block::forward(&pass, layer, weights, input, kept, mid, branch)?;
-            block::forward_end(&pass, layer, weights, kept, branch)?;
-            let next = layer + 1;
-            let (out, rstd, sum, weight) = match self.params.blocks.get(next) {
-                Some(weights) => {
-                    let kept = &mut blocks[next % blocks_len];
-                    let sum = &mut inputs[next % inputs_len];
-                    (&mut kept.attn_norm, &mut kept.attn_rstd, sum, &weights.attn_norm)
-                }
-                None => {
-                    let weight = &self.params.final_norm;
-                    (&mut *final_norm, &mut *final_rstd, &mut *last, weight)
-                }
-            };
-            let args = rmsnorm::ForwardResidual {
-                out: out.view_mut(),
-                rstd: rstd.view_mut(),
-                sum: sum.view_mut(),
-                residual: mids[layer % mids_len].view(),
-                inp: branch.view(),
-                weight: weight.view(),
-                eps: self.dims.norm_eps,
-            };
-            rmsnorm::forward_residual(kernels, args).at(|| format!("norm after block {layer}"))?;
-        }
-        Ok(())
-    }
-
-    /// Logits of some rows, into the first rows of `acts.logits`.
-    fn head_logits(
-        &self,
-        kernels: &dyn Kernels,
-        acts: &mut Activations,
-        rows: std::ops::Range<usize>,
-    ) -> Result<(), ModelError> {
-        let args = matmul::Forward {
-            out: acts.logits.view_mut().rows(0..rows.len()),
-            inp: acts.final_norm.view().rows(rows),
-            weight: self.head().view(),
-            precision: self.precision,
-        };
-        matmul::forward(kernels, args).at(|| "lm_head".into())
-    }
-
-    /// Losses, the head's gradient, and the gradient of the final norm's output.
-    fn head_forward_backward(
-        &self,
-        kernels: &dyn Kernels,
-        scale: f32,
-        acts: &mut Activations,
-        grads: &mut Gradients,
-    ) -> Result<(), ModelError> {
-        let (rows, at_once) = (acts.rows(), acts.logits.shape()[0]);
-        for first in (0..rows).step_by(at_once) {
-            let range = first..rows.min(first + at_once);
-            self.head_logits(kernels, acts, range.clone())?;
-            let args = cross_entropy::ForwardBackward {
-                losses: acts.losses.view_mut().rows(range.clone()),
-                logits: acts.logits.view_mut().rows(0..range.len()),
-                targets: acts.targets.view().rows(range.clone()),
-                scale,
-            };
-            cross_entropy::forward_backward(kernels, args).at(|| "loss".into())?;
-            let Some(scratch) = acts.backward.as_mut() else { unreachable!("made for backward") };
-            let dlogits = acts.logits.view().rows(0..range.len());
-            let args = matmul::BackwardInput {
-                dinp: scratch.dnorm.view_mut().rows(range.clone()),
-                dout: dlogits,
-                weight: self.head().view(),
-                precision: self.precision,
-            };
-            matmul::backward_input(kernels, args).at(|| "lm_head backward".into())?;
-            let args = matmul::BackwardWeight {
-                dweight: grads.head().view_mut(),
-                dout: dlogits,
-                inp: acts.final_norm.view().rows(range),
-                precision: self.precision,
-            };
-            matmul::backward_weight(kernels, args).at(|| "lm_head backward".into())?;
-        }
-        Ok(())
-    }
-
-    /// From the gradient of the final norm's output back to the embedding.
-    fn backward(
-        &self,
-        kernels: &dyn Kernels,
-        acts: &mut Activations,
-        grads: &mut Gradients,
-    ) -> Result<(), ModelError> {
-        let pass = self.pass(kernels, acts);
-        let (mids_len, blocks_len) = (acts.mids.len(), acts.blocks.len());
-        let recompute = mids_len < self.dims.layers || blocks_len < self.dims.layers;
-        let Activations { inputs, mids, blocks, branch, backward, .. } = acts;
-        let Some(scratch) = backward.as_mut() else { unreachable!("made for backward") };
-        elementwise::fill(kernels, scratch.dstream.view_mut(), 0.0)
-            .at(|| "final_norm backward".into())?;
-        let args = rmsnorm::Backward {
-            dinp: scratch.dstream.view_mut(),
-            dweight: grads.params.final_norm.view_mut(),
-            dout: scratch.dnorm.view(),
-            inp: acts.last.view(),
-            weight: self.params.final_norm.view(),
-            rstd: acts.final_rstd.view(),
-        };
-        rmsnorm::backward(kernels, args).at(|| "final_norm backward".into())?;
-        for (layer, weights) in self.params.blocks.iter().enumerate().rev() {
-            let (kept, mid) = (&mut blocks[layer % blocks_len], &mut mids[layer % mids_len]);
-            let input = &inputs[layer];
-            if recompute {
-                let args = rmsnorm::Forward {
-                    out: kept.attn_norm.view_mut(),
-                    rstd: kept.attn_rstd.view_mut(),
-                    inp: input.view(),
-                    weight: weights.attn_norm.view(),
-                    eps: self.dims.norm_eps,
-                };
-                rmsnorm::forward(kernels, args).at(|| format!("block {layer}, attn_norm"))?;
-                block::forward(&pass, layer, weights, input, kept, mid, branch)?;
-            }
-            let grads = &mut grads.params.blocks[layer];
-            block::backward(&pass, layer, weights, (input, mid), kept, grads, scratch)?;
-        }
-        let args = embedding::Backward {
-            dtable: grads.params.embedding.view_mut(),
-            tokens: acts.tokens.view(),
-            dout: scratch.dstream.view(),
-        };
-        embedding::backward(kernels, args).at(|| "embedding backward".into())
+        let Activations { slot, scratch } = acts;
+        let pass = self.frame.pass(kernels, slot)?;
+        pass.load(batch, slot)?;
+        pass.embed(&self.params.embedding, slot)?;
+        let blocks: Vec<_> = self.params.blocks.iter().collect();
+        let final_norm = Some(&self.params.final_norm);
+        pass.forward(0..blocks.len(), &blocks, final_norm, slot, scratch)
     }
 }
 
@@ -364,28 +169,4 @@ impl Gradients {
         elementwise::add(kernels, self.params.embedding.view_mut(), head.view())
             .at(|| "tied head".into())
     }
-
-    fn head(&mut self) -> &mut Tensor {
-        match (&mut self.params.lm_head, &mut self.tied_head) {
-            (Some(head), _) | (None, Some(head)) => head,
-            (None, None) => unreachable!("a model has a head"),
-        }
-    }
-}
-
-/// Cosines and sines `(positions, D/2)`: computed in f64 by software, rounded once.
-fn rotary_tables(dims: &Dims, positions: usize) -> (Tensor, Tensor) {
-    let half = dims.head_dim / 2;
-    let mut cos = vec![0.0f32; positions * half];
-    let mut sin = vec![0.0f32; positions * half];
-    for i in 0..half {
-        let exponent = -((2 * i) as f64) / dims.head_dim as f64;
-        let frequency = libm::pow(dims.rope_base, exponent);
-        for p in 0..positions {
-            let angle = p as f64 * frequency;
-            cos[p * half + i] = libm::cos(angle) as f32;
-            sin[p * half + i] = libm::sin(angle) as f32;
-        }
-    }
-    (Tensor::from_slice(&cos, &[positions, half]), Tensor::from_slice(&sin, &[positions, half]))
 }

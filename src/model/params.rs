@@ -3,6 +3,8 @@
 //! Weights, gradients, moments and names are all [`Params<T>`] for some `T`, so a new weight is one
 //! new line here. Canonical order: embedding, blocks ascending, final norm, LM head.
 
+use std::ops::Range;
+
 use super::config::Dims;
 use crate::ops::Kernels;
 use crate::ops::OpError;
@@ -166,29 +168,43 @@ impl Params<Tensor> {
         Params::shapes(dims).try_map(|_, shape| kernels.zeros(DType::F32, &shape))
     }
 
-    /// Random weights: normal with deviation 0.02, the two projections back to the residual
-    /// stream by 1/sqrt(2L) of it; norms are 1. Tensor `i` in canonical order takes the normals of
-    /// step `i` of the seed's `Init` stream.
+    /// Random weights, as [`initial`] gives them.
     pub fn random(kernels: &dyn Kernels, dims: &Dims, seed: u64) -> Result<Self, OpError> {
-        let residual = INIT_STD / (2.0 * dims.layers as f64).sqrt();
-        let mut index = 0;
         Params::shapes(dims).try_map(|name, shape| {
-            let mut host = Tensor::zeros(DType::F32, &shape);
-            let values = host.host_mut::<f32>();
-            if is_norm(name) {
-                values.fill(1.0);
-            } else {
-                let purpose = rng::Purpose::Init;
-                let first = rng::Address { seed, purpose, step: index, index: 0 };
-                let back = name.ends_with("attn_out") || name.ends_with("ffn_out");
-                rng::fill_normal(first, if back { residual } else { INIT_STD }, values);
-            }
-            index += 1;
-            let mut tensor = kernels.zeros(DType::F32, &shape)?;
-            crate::ops::elementwise::copy(kernels, tensor.view_mut(), host.view())?;
-            Ok(tensor)
+            let count = shape.iter().product();
+            initial(kernels, dims, seed, name, 0..count, &shape)
         })
     }
+}
+
+/// Elements `range` of the initial weight called `name`, as a tensor of `shape`: normal with
+/// deviation 0.02, the two projections back to the residual stream by 1/sqrt(2L) of it; norms are
+/// 1. Tensor `i` in canonical order takes the normals of step `i` of the seed's `Init` stream, so
+/// that any rank can make any part.
+pub fn initial(
+    kernels: &dyn Kernels,
+    dims: &Dims,
+    seed: u64,
+    name: &str,
+    range: Range<usize>,
+    shape: &[usize],
+) -> Result<Tensor, OpError> {
+    let mut host = Tensor::zeros(DType::F32, shape);
+    let values = host.host_mut::<f32>();
+    if is_norm(name) {
+        values.fill(1.0);
+    } else {
+        // A head that is a copy of the embedding table has no name of its own.
+        let names = Params::shapes(dims).into_named();
+        let step = names.iter().position(|(known, _)| known == name).unwrap_or(0) as u64;
+        let (purpose, index) = (rng::Purpose::Init, range.start as u64);
+        let back = name.ends_with("attn_out") || name.ends_with("ffn_out");
+        let std = if back { INIT_STD / (2.0 * dims.layers as f64).sqrt() } else { INIT_STD };
+        rng::fill_normal(rng::Address { seed, purpose, step, index }, std, values);
+    }
+    let mut tensor = kernels.zeros(DType::F32, shape)?;
+    crate::ops::elementwise::copy(kernels, tensor.view_mut(), host.view())?;
+    Ok(tensor)
 }
 
 /// Whether the weight called `name` is the scale of a norm (which does not decay).

@@ -1,35 +1,22 @@
-//! State and step of the inner optimizer.
+//! The step of the inner optimizer.
 
 use super::Config;
-use crate::model::Params;
 use crate::model::is_norm;
 use crate::ops::Kernels;
 use crate::ops::OpError;
 use crate::ops::adamw;
-use crate::tensor::Tensor;
+use crate::tensor::View;
+use crate::tensor::ViewMut;
 
-/// The two moments of every weight.
-#[derive(Debug)]
-pub struct AdamW {
-    /// First moments.
-    pub m: Params<Tensor>,
-    /// Second moments.
-    pub v: Params<Tensor>,
+/// One step of AdamW, to be applied to every weight, in parts of any size.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    scalars: adamw::Scalars,
 }
 
-impl AdamW {
-    /// Moves every weight by one step; `step` counts from 0.
-    ///
-    /// `lr` is the step's learning rate, `grad_scale` the factor of clipping.
-    pub fn step(
-        &mut self,
-        kernels: &dyn Kernels,
-        config: &Config,
-        (step, lr): (u64, f64),
-        grad_scale: f32,
-        params: &mut Params<Tensor>,
-        grads: &Params<Tensor>,
-    ) -> Result<(), OpError> {
+impl Update {
+    /// Step `step` (from 0) with learning rate `lr`; `grad_scale` is the factor of clipping.
+    pub fn new(config: &Config, (step, lr): (u64, f64), grad_scale: f32) -> Self {
         let [beta1, beta2] = config.betas;
         let t = (step + 1) as f64;
         let bias1 = 1.0 - libm::pow(beta1, t);
@@ -45,19 +32,20 @@ impl AdamW {
             eps: config.eps as f32,
             decay: (1.0 - lr * config.weight_decay) as f32,
         };
-        let moments = self.m.as_mut().zip(self.v.as_mut());
-        let all = params.as_mut().zip(grads.as_ref()).zip(moments);
-        all.try_map(|name, ((param, grad), (m, v))| {
-            let decay = if is_norm(name) { 1.0 } else { scalars.decay };
-            let args = adamw::Step {
-                param: param.view_mut(),
-                m: m.view_mut(),
-                v: v.view_mut(),
-                grad: grad.view(),
-                scalars: adamw::Scalars { decay, ..scalars },
-            };
-            adamw::step(kernels, args)
-        })?;
-        Ok(())
+        Self { scalars }
+    }
+
+    /// Moves elements of the weight called `name`; all four views are of the same elements.
+    pub fn apply(
+        &self,
+        kernels: &dyn Kernels,
+        name: &str,
+        param: ViewMut<'_>,
+        (m, v): (ViewMut<'_>, ViewMut<'_>),
+        grad: View<'_>,
+    ) -> Result<(), OpError> {
+        let decay = if is_norm(name) { 1.0 } else { self.scalars.decay };
+        let scalars = adamw::Scalars { decay, ..self.scalars };
+        adamw::step(kernels, adamw::Step { param, m, v, grad, scalars })
     }
 }

@@ -4,10 +4,9 @@ mod adamw;
 mod clip;
 mod schedule;
 
-pub use adamw::AdamW;
+pub use adamw::Update;
 pub use clip::Norm;
 pub use clip::clip_scale;
-pub use clip::global_norm;
 pub use schedule::Schedule;
 
 use serde::Deserialize;

@@ -7,6 +7,7 @@
 
 mod available;
 mod config;
+mod division;
 mod forecast;
 mod memory;
 mod mesh;
@@ -14,10 +15,13 @@ mod placement;
 mod plan;
 mod remedy;
 mod search;
+mod stages;
 mod table;
+mod tree;
 
 pub use available::{left_bytes, memory_of_ranks};
 pub use config::{Config, DEFAULT_SHARDS, Zero, default_shards};
+pub use division::Division;
 pub use forecast::{Forecast, Machine, Traffic};
 pub use memory::{Job, Place, RankMemory};
 pub use mesh::{Mesh, fit};
@@ -25,3 +29,5 @@ pub use placement::{Placement, PlacementInput, StageCosts, place};
 pub use plan::{BLOCK_ELEMENTS, parts_of};
 pub use remedy::DoesNotFit;
 pub use search::{Choice, NoChoice, fastest};
+pub use stages::even_stages;
+pub use tree::{Counter, tree_sum, tree_values};

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::checkpoint;
+use crate::collective;
 use crate::data::DataError;
 use crate::model::ModelError;
 use crate::ops::OpError;
@@ -35,6 +36,9 @@ pub enum Error {
     /// A checkpoint failed.
     #[error("checkpoint")]
     Checkpoint(#[from] checkpoint::Error),
+    /// Ranks could not exchange what they must.
+    #[error(transparent)]
+    Collective(#[from] collective::Error),
     /// The run folder is taken.
     #[error(
         "{} holds a run already; continue it with --resume, or choose another run.dir",

@@ -4,23 +4,33 @@
 //! time) and [`run()`] (the rhythm, and everything on disk). It prints nothing: an [`Observer`] is
 //! told.
 
+mod breadth;
 mod config;
 mod error;
 mod evaluate;
+mod exchange;
 mod folder;
 mod guard;
+mod heldout;
+mod library;
 mod metrics;
+mod neighbours;
 mod non_finite;
 mod observer;
+mod passing;
 mod plan;
 mod resume;
 mod run;
 mod signals;
+mod state;
 mod step;
+mod sums;
+mod tally;
+mod update;
 
 pub use config::{Config, Numerics, Profile, Run};
 pub use error::Error;
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, evaluate, evaluate_model};
 pub use folder::RunFolder;
 pub use guard::{Decision, Guard};
 pub use metrics::{EvalRecord, Log, Record, StepRecord};

@@ -1,82 +1,119 @@
 //! Where the first value that is not finite came from.
 //!
-//! Called once, when a step has gone wrong: every sequence of the batch runs forward again, alone
-//! and with all activations kept, and they are searched in the order of their computation; then
-//! the gradients.
+//! Called once, on all ranks, when a step has gone wrong: weights are searched; then every
+//! sequence of the batch runs forward again, alone and layer by layer, and what it computes is
+//! searched in order; then the gradients. All ranks tell what they found, and agree on the first.
 
 use super::Error;
-use super::step::micro_batches;
+use super::step::Trainer;
 use crate::data::Batch;
-use crate::model::Activations;
-use crate::model::Gradients;
-use crate::model::ModelError;
-use crate::model::NeuroLlm;
-use crate::model::Passes;
 use crate::ops::Kernels;
 use crate::ops::elementwise;
-use crate::tensor::Tensor;
 
-/// Operation and layer of the first value that is not finite.
-pub fn locate(
-    kernels: &dyn Kernels,
-    model: &NeuroLlm,
-    batch: &Batch,
-    gradients: &Gradients,
-) -> Result<String, Error> {
-    for (name, weight) in model.params.as_ref().into_named() {
-        if elementwise::first_non_finite(kernels, weight.view())?.is_some() {
-            return Ok(format!("weight {name}"));
-        }
-    }
-    let seq_len = model.positions();
-    let mut acts = Activations::new(kernels, model.dims(), 1, seq_len, Passes::Stored)?;
-    for (index, sequence) in micro_batches(batch, seq_len).enumerate() {
-        let failed = |what: String| format!("{what} (sequence {index} of the batch)");
-        match model.losses(kernels, sequence, &mut acts) {
-            Ok(()) => {}
-            // An operation that refuses such values has found them.
-            Err(ModelError::Op { place, source }) => {
-                return Ok(failed(format!("{place}: {source}")));
-            }
-            Err(other) => return Err(other.into()),
-        }
-        for (place, tensor) in in_order(&acts) {
-            if elementwise::first_non_finite(kernels, tensor.view())?.is_some() {
-                return Ok(failed(place));
-            }
-        }
-    }
-    // Backward runs from the head down, so the last in canonical order was first.
-    for (name, gradient) in gradients.params.as_ref().into_named().into_iter().rev() {
-        if elementwise::first_non_finite(kernels, gradient.view())?.is_some() {
-            return Ok(format!("gradient of {name}"));
-        }
-    }
-    Ok("global norm: every gradient is finite, the sum of their squares is not".into())
+/// A place, and where it stands in the order of the search.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    key: u64,
+    place: String,
 }
 
-/// Every activation with the operation that made it, in the order of forward.
-fn in_order(acts: &Activations) -> Vec<(String, &Tensor)> {
-    let mut all = vec![("embedding".to_owned(), &acts.inputs[0])];
-    for (layer, block) in acts.blocks.iter().enumerate() {
-        let place = |op: &str, weight: &str| format!("{op} of layer {layer} ({weight})");
-        if layer > 0 {
-            all.push((place("residual add", "input"), &acts.inputs[layer]));
+impl Trainer {
+    /// Operation and layer of the first value that is not finite; the same on all ranks.
+    pub(super) fn locate(&mut self, kernels: &dyn Kernels, batch: &Batch) -> Result<String, Error> {
+        let mut found = self.search_weights(kernels)?;
+        let in_batch = self.search_batch(kernels, batch)?;
+        found = found.or(in_batch);
+        if found.is_none() {
+            found = self.search_gradients(kernels)?;
         }
-        all.extend([
-            (place("rmsnorm", "attn_norm"), &block.attn_norm),
-            (place("matmul and rope", "qkv"), &block.qkv),
-            (place("attention", "heads"), &block.heads),
-            (place("matmul and residual add", "attn_out"), &acts.mids[layer]),
-            (place("rmsnorm", "ffn_norm"), &block.ffn_norm),
-            (place("matmul", "ffn_in"), &block.ffn_in),
-            (place("swiglu", "swiglu"), &block.swiglu),
-        ]);
+        let nothing = "global norm: every gradient is finite, the sum of their squares is not";
+        Ok(self.first_of_all(found)?.unwrap_or_else(|| nothing.into()))
     }
-    all.extend([
-        ("matmul and residual add of the last layer (ffn_out)".to_owned(), &acts.last),
-        ("rmsnorm after the last layer (final_norm)".to_owned(), &acts.final_norm),
-        ("cross_entropy (lm_head and loss)".to_owned(), &acts.losses),
-    ]);
-    all
+
+    fn search_weights(&self, kernels: &dyn Kernels) -> Result<Option<Found>, Error> {
+        for (b, bucket) in self.state.weights.iter().enumerate() {
+            for (name, weight) in bucket.as_ref().into_named() {
+                if elementwise::first_non_finite(kernels, weight.view())?.is_some() {
+                    let key = WEIGHTS + (self.layout.layers.start + b) as u64;
+                    return Ok(Some(Found { key, place: format!("weight {name}") }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every sequence, even after one that is at fault: other ranks may be waiting.
+    fn search_batch(
+        &mut self,
+        kernels: &dyn Kernels,
+        batch: &Batch,
+    ) -> Result<Option<Found>, Error> {
+        let (seq_len, first) = (self.plan.train.seq_len, self.sequences().start);
+        let mut found: Option<Found> = None;
+        let pieces = batch.inputs.chunks(seq_len).zip(batch.targets.chunks(seq_len));
+        for (sequence, (inputs, targets)) in (first..).zip(pieces) {
+            let batch = Batch { inputs: inputs.to_vec(), targets: targets.to_vec() };
+            let key = BATCH + ((sequence as u64) << 16) + self.mesh.stage() as u64;
+            let mut look = |place: String, tensor: &crate::tensor::Tensor| {
+                let searched = found.is_some();
+                if !searched && elementwise::first_non_finite(kernels, tensor.view())?.is_some() {
+                    let place = format!("{place} (sequence {sequence} of the batch)");
+                    found = Some(Found { key, place });
+                }
+                Ok(())
+            };
+            self.forward_only(kernels, &batch, Some(&mut look))?;
+        }
+        Ok(found)
+    }
+
+    /// Backward runs from the head down, so the last in canonical order was first.
+    fn search_gradients(&self, kernels: &dyn Kernels) -> Result<Option<Found>, Error> {
+        let division = self.state.division;
+        let grads = self.sums.done.iter().zip(&self.state.shapes).enumerate().rev();
+        for (b, (grads, shapes)) in grads {
+            let Some(grads) = grads else { continue };
+            let all = shapes.as_ref().zip(grads.as_ref()).into_named();
+            for (name, (shape, grad)) in all.into_iter().rev() {
+                let len = shape.iter().product();
+                let owned = division.owned(len);
+                let view = super::state::slice(grad.view(), &division.gradient(len), &owned);
+                if elementwise::first_non_finite(kernels, view)?.is_some() {
+                    let key =
+                        GRADIENTS + u64::from(u32::MAX) - (self.layout.layers.start + b) as u64;
+                    return Ok(Some(Found { key, place: format!("gradient of {name}") }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Of what all ranks found, what stands first in the order of the search. Collective.
+    fn first_of_all(&self, mine: Option<Found>) -> Result<Option<String>, Error> {
+        let world = self.mesh.world();
+        let mut note = [0u8; NOTE_BYTES];
+        note[..8].fill(0xff);
+        if let Some(Found { key, place }) = mine {
+            note[..8].copy_from_slice(&key.to_be_bytes());
+            let len = place.len().min(NOTE_BYTES - 9);
+            note[8] = len as u8;
+            note[9..9 + len].copy_from_slice(&place.as_bytes()[..len]);
+        }
+        let mut all = vec![0; NOTE_BYTES * world.size()];
+        world.all_gather(&note, &mut all)?;
+        let first = all.chunks_exact(NOTE_BYTES).min().filter(|note| note[8] > 0);
+        let text = |note: &[u8]| {
+            let len = usize::from(note[8]).min(NOTE_BYTES - 9);
+            String::from_utf8_lossy(&note[9..9 + len]).into_owned()
+        };
+        Ok(first.map(text))
+    }
 }
+
+/// Keys of the three searches, in their order.
+const WEIGHTS: u64 = 0;
+const BATCH: u64 = 1 << 56;
+const GRADIENTS: u64 = 2 << 56;
+
+/// A key (8 bytes), a length (1 byte), a text.
+const NOTE_BYTES: usize = 200;

@@ -1,5 +1,8 @@
 //! A trainer's state into a checkpoint, and back.
 
+use std::ops::Range;
+
+use super::state::{State, slice};
 use super::step::Trainer;
 use super::{Error, Plan};
 use crate::checkpoint;
@@ -10,10 +13,14 @@ use crate::checkpoint::Progress;
 use crate::checkpoint::Saved;
 use crate::checkpoint::Source;
 use crate::checkpoint::Target;
-use crate::collective;
+use crate::crypto::Domain;
 use crate::crypto::Hash;
+use crate::crypto::Hasher;
+use crate::model::Bucket;
 use crate::model::Dims;
 use crate::model::Params;
+use crate::model::TiedHead;
+use crate::shard::Division;
 use crate::tensor::Shape;
 
 /// Names and shapes of a model's weights, as a checkpoint must have them.
@@ -68,16 +75,18 @@ impl Trainer {
     }
 
     /// Hash of the whole training state: weights, moments, data cursor, step, random numbers.
+    /// Collective, and the same on all ranks.
     pub fn state_hash(&self) -> Result<Hash, Error> {
         let table = checkpoint::table(&expected_weights(&self.plan.dims));
-        let alone = collective::single();
-        Ok(checkpoint::state_hash(&self.progress(), &table, &self.slices(), alone.as_ref())?)
+        let world = self.mesh.world().as_ref();
+        Ok(checkpoint::state_hash(&self.progress(), &table, &self.slices(), world)?)
     }
 
     /// A trainer at the state of a checkpoint. Refuses one of another plan, and names what differs.
     pub(super) fn resume(&mut self, saved: &Saved) -> Result<(), Error> {
         check(saved, &self.plan)?;
-        saved.read_into(self.targets(), collective::single().as_ref())?;
+        let world = self.mesh.world().clone();
+        saved.read_into(self.targets(), world.as_ref())?;
         let progress = &saved.manifest().progress;
         self.done = progress.step;
         let consistent = progress.seed == self.plan.seed
@@ -106,29 +115,72 @@ impl Trainer {
         self.done.saturating_mul(self.plan.train.batch_sequences as u64)
     }
 
-    /// Weights and moments in canonical order.
+    /// The slices of weights and moments that this rank owns, in canonical order.
     fn slices(&self) -> Vec<Source<'_>> {
-        let groups = [&self.model.params, &self.optimizer.m, &self.optimizer.v];
+        let state = &self.state;
+        let division = state.division;
         let mut all = Vec::new();
-        for (group, params) in Group::ALL.into_iter().zip(groups) {
-            for (name, tensor) in params.as_ref().into_named() {
-                all.push(Source::whole(group, name, tensor.view()));
+        for (group, buckets) in Group::ALL.into_iter().zip([&state.weights, &state.m, &state.v]) {
+            for (bucket, shapes) in buckets.iter().zip(&state.shapes) {
+                for (name, (shape, tensor)) in shapes.as_ref().zip(bucket.as_ref()).into_named() {
+                    let len = shape.iter().product();
+                    let owned = division.owned(len);
+                    if owned.is_empty() {
+                        continue;
+                    }
+                    let view = slice(tensor.view(), &held(&division, group, len), &owned);
+                    let (shape, first) = (Shape::new(shape), owned.start);
+                    all.push(Source { group, name, shape, first, view });
+                }
             }
         }
         all
     }
 
-    /// The same, to be filled.
+    /// All elements of weights and moments that this rank holds, to be filled.
     fn targets(&mut self) -> Vec<Target<'_>> {
-        let groups = [&mut self.model.params, &mut self.optimizer.m, &mut self.optimizer.v];
+        let State { weights, m, v, division, .. } = &mut self.state;
+        let copied = !self.layout.has_embedding() && self.plan.dims.tied;
+        let shapes = Bucket::shapes(&self.plan.dims, self.layout.layers.clone(), TiedHead::Apart);
         let mut all = Vec::new();
-        for (group, params) in Group::ALL.into_iter().zip(groups) {
-            for (name, tensor) in params.as_mut().into_named() {
-                all.push(Target::whole(group, name, tensor.view_mut()));
+        for (group, buckets) in Group::ALL.into_iter().zip([weights, m, v]) {
+            for (bucket, shapes) in buckets.iter_mut().zip(&shapes) {
+                for (name, (tensor, shape)) in bucket.as_mut().zip(shapes.as_ref()).into_named() {
+                    let held = held(division, group, shape.iter().product());
+                    if held.is_empty() {
+                        continue;
+                    }
+                    // A head that is tied is saved as the table it is a copy of.
+                    let name =
+                        if copied && name == "lm_head" { "embedding".to_owned() } else { name };
+                    let (shape, first) = (Shape::new(shape), held.start);
+                    all.push(Target { group, name, shape, first, view: tensor.view_mut() });
+                }
             }
         }
         all
     }
+}
+
+/// The elements that a rank holds of a tensor of `len` elements.
+fn held(division: &Division, group: Group, len: usize) -> Range<usize> {
+    match group {
+        Group::Weights => division.weights(len),
+        Group::FirstMoments | Group::SecondMoments => division.updated(len),
+    }
+}
+
+/// Hash of the weights of a stage, where this rank has them whole.
+pub(super) fn weights_hash(state: &State) -> Option<Hash> {
+    if !state.division.has_whole_weights() {
+        return None;
+    }
+    let mut hasher = Hasher::new(Domain::TrainingState);
+    for (_, tensor) in state.weights.iter().flat_map(|b| b.as_ref().into_named()) {
+        let hash = checkpoint::hash_bytes(bytemuck::cast_slice(tensor.host::<f32>()));
+        hasher.update(hash.as_bytes());
+    }
+    Some(hasher.finish())
 }
 
 /// Whether a checkpoint can be continued by `plan`; costs nothing.

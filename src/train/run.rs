@@ -15,8 +15,10 @@ use crate::checkpoint;
 use crate::checkpoint::Attachment;
 use crate::collective;
 use crate::crypto::Hash;
+use crate::data::Batch;
 use crate::data::Loader;
 use crate::ops::Kernels;
+use crate::shard::Mesh;
 
 /// What a run needs from outside.
 #[derive(Debug)]
@@ -116,6 +118,7 @@ impl<'a, 'o> Running<'a, 'o> {
     fn start(setup: Setup<'a>, observer: &'o mut dyn Observer) -> Result<Self, Error> {
         let (folder, plan) = (&setup.folder, setup.plan);
         let checkpoints = folder.checkpoints();
+        let mesh = Mesh::new(collective::single(), 1, plan.parallel.shards)?;
         let mut saved = None;
         if setup.start == Start::Anew || !folder.is_taken() {
             folder.create()?;
@@ -124,7 +127,7 @@ impl<'a, 'o> Running<'a, 'o> {
             saved = latest(&checkpoints, observer)?;
         }
         let trainer = match &saved {
-            None => Trainer::new(setup.kernels.clone(), plan)?,
+            None => Trainer::new(setup.kernels.clone(), plan, &mesh, 0..plan.dims.layers)?,
             Some(saved) => {
                 observer.observe(&Event::Resuming {
                     step: saved.manifest().progress.step,
@@ -132,7 +135,8 @@ impl<'a, 'o> Running<'a, 'o> {
                 });
                 // Before any memory is taken.
                 resume::check(saved, plan)?;
-                let mut trainer = Trainer::blank(setup.kernels.clone(), plan)?;
+                let mut trainer =
+                    Trainer::blank(setup.kernels.clone(), plan, &mesh, 0..plan.dims.layers)?;
                 trainer.resume(saved)?;
                 trainer
             }
@@ -156,7 +160,7 @@ impl<'a, 'o> Running<'a, 'o> {
     fn step(&mut self) -> Result<(), Error> {
         let started = Instant::now();
         let batch = self.setup.loader.batch(self.trainer.done())?;
-        let outcome = self.trainer.step(&batch)?;
+        let outcome = self.trainer.step(&batch, 0)?;
         let record = self.record(&outcome, started.elapsed().as_secs_f64());
         self.last_loss = Some(outcome.loss);
         if let Decision::Skip { what, deviations } = outcome.decision {
@@ -193,10 +197,10 @@ impl<'a, 'o> Running<'a, 'o> {
             return Ok(());
         }
         let started = Instant::now();
-        let extent = (train.eval_sequences, train.seq_len);
-        let (trainer, stop) = (&self.trainer, &self.setup.stop);
-        let (kernels, model) = (trainer.kernels(), trainer.model());
-        let Some(found) = evaluate(kernels, model, self.setup.loader, extent, stop)? else {
+        let (sequences, trainer, stop) =
+            (train.eval_sequences, &mut self.trainer, &self.setup.stop);
+        let mut losses = |batch: &Batch| trainer.losses(batch);
+        let Some(found) = evaluate(self.setup.loader, sequences, stop, &mut losses)? else {
             return Ok(());
         };
         self.evaluation = Some(found);

@@ -1,39 +1,61 @@
-//! One optimizer step.
+//! One optimizer step, on any number of ranks.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::exchange::Exchange;
 use super::guard::{Decision, Guard};
-use super::non_finite;
+use super::library::Library;
+use super::neighbours::Neighbours;
+use super::passing::Passing;
+use super::state::{Fill, Layout, State};
+use super::sums::{Order, Sums};
+use super::tally::Tally;
 use super::{Error, Plan};
+use crate::collective;
+use crate::crypto::Hash;
 use crate::data::Batch;
-use crate::model;
-use crate::model::Activations;
-use crate::model::Gradients;
+use crate::model::Extent;
+use crate::model::Frame;
 use crate::model::NeuroLlm;
 use crate::model::Params;
 use crate::model::Passes;
+use crate::model::Scratch;
+use crate::model::Slot;
 use crate::ops;
 use crate::ops::Kernels;
+use crate::ops::elementwise;
 use crate::optim;
-use crate::tensor::Tensor;
+use crate::shard::Division;
+use crate::shard::Mesh;
+use crate::shard::Zero;
 
-/// Everything that a training step changes, and what it needs for that.
+/// Everything that training changes on this rank, and what it needs for that.
 #[derive(Debug)]
 pub struct Trainer {
     pub(super) kernels: Arc<dyn Kernels>,
     pub(super) plan: Plan,
-    pub(super) model: NeuroLlm,
-    pub(super) optimizer: optim::AdamW,
+    pub(super) mesh: Mesh,
+    pub(super) layout: Layout,
+    pub(super) frame: Frame,
+    pub(super) state: State,
     pub(super) guard: Guard,
     /// Optimizer steps done.
     pub(super) done: u64,
-    gradients: Gradients,
-    activations: Activations,
+    pub(super) sums: Sums,
+    order: Order,
+    slots: Vec<Slot>,
+    scratch: Scratch,
+    /// For sequences that only go forward; made when the first one comes.
+    pub(super) heldout: Option<(Slot, Scratch)>,
+    pub(super) exchange: Exchange,
+    pub(super) library: Library,
+    pub(super) neighbours: Neighbours,
+    pub(super) tally: Tally,
 }
 
-/// What a step did.
+/// What a step did; but for the durations the same on all ranks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Its number, from 1.
@@ -46,32 +68,41 @@ pub struct StepOutcome {
     pub grad_norm: f64,
     /// What the guard said.
     pub decision: Decision,
+    /// The OR of all ranks' votes.
+    pub votes: u64,
     /// How long it took.
     pub duration: Duration,
+    /// How much of that was spent waiting for other ranks.
+    pub exchange: Duration,
 }
 
 impl Trainer {
-    /// One optimizer step on `batch`. On an error the weights are those of the last good step.
-    pub fn step(&mut self, batch: &Batch) -> Result<StepOutcome, Error> {
+    /// One optimizer step on the sequences [`Self::sequences`] of its batch. Collective. `vote` is
+    /// told to all ranks. If a loss or gradient is not finite, all ranks fail alike and the
+    /// weights are those of the last good step.
+    pub fn step(&mut self, batch: &Batch, vote: u64) -> Result<StepOutcome, Error> {
         let kernels = self.kernels.clone();
-        ops::together(kernels.as_ref(), || self.step_inside(kernels.as_ref(), batch))
+        ops::together(kernels.as_ref(), || self.step_inside(kernels.as_ref(), batch, vote))
     }
 
-    fn step_inside(&mut self, kernels: &dyn Kernels, batch: &Batch) -> Result<StepOutcome, Error> {
-        let (started, step, plan) = (Instant::now(), self.done + 1, &self.plan);
-        let scale = (1.0 / plan.tokens_per_step as f64) as f32;
-        let mut loss = 0.0;
-        self.gradients.clear(kernels)?;
-        for micro in micro_batches(batch, self.activations.rows()) {
-            let (acts, grads) = (&mut self.activations, &mut self.gradients);
-            self.model.forward_backward(kernels, micro, scale, acts, grads)?;
-            loss = acts.losses.host::<f32>().iter().fold(loss, |sum, &l| sum + f64::from(l));
-        }
-        self.gradients.finish(kernels)?;
-        let loss = loss / plan.tokens_per_step as f64;
-        let norm = optim::global_norm(kernels, &self.gradients.params)?;
+    fn step_inside(
+        &mut self,
+        kernels: &dyn Kernels,
+        batch: &Batch,
+        vote: u64,
+    ) -> Result<StepOutcome, Error> {
+        let (started, step) = (Instant::now(), self.done + 1);
+        (self.exchange.waited, self.neighbours.waited) = Default::default();
+        let losses = self.passes(kernels, batch)?;
+        self.tie_heads(kernels)?;
+        let sums = self.block_sums(kernels)?;
+        let asked = Instant::now();
+        let total = self.tally.total(self.mesh.world().as_ref(), vote, &losses, &sums)?;
+        self.exchange.waited += asked.elapsed();
+        let plan = &self.plan;
+        let (loss, norm) = (total.loss / plan.tokens_per_step as f64, total.norm);
         if !(loss.is_finite() && norm.0.is_finite()) {
-            let place = non_finite::locate(kernels, &self.model, batch, &self.gradients)?;
+            let place = self.locate(kernels, batch)?;
             return Err(Error::NonFinite { step, place });
         }
         let lr = plan.optim.learning_rate(self.done, plan.train.steps);
@@ -79,49 +110,145 @@ impl Trainer {
         let decision = self.guard.judge(loss, norm.0);
         if decision == Decision::Apply {
             let clip = optim::clip_scale(norm, plan.optim.clip);
-            let (weights, grads) = (&mut self.model.params, &self.gradients.params);
-            self.optimizer.step(kernels, &plan.optim, (updates, lr), clip, weights, grads)?;
+            let update = optim::Update::new(&plan.optim, (updates, lr), clip);
+            self.update(kernels, &update)?;
         }
         self.done = step;
-        Ok(StepOutcome { step, loss, lr, grad_norm: norm.0, decision, duration: started.elapsed() })
+        let (votes, grad_norm, duration) = (total.votes, norm.0, started.elapsed());
+        let exchange = self.exchange.waited + self.neighbours.waited;
+        Ok(StepOutcome { step, loss, lr, grad_norm, decision, votes, duration, exchange })
     }
 
-    /// Random weights, zero moments.
-    pub fn new(kernels: Arc<dyn Kernels>, plan: &Plan) -> Result<Self, Error> {
-        let weights = Params::random(kernels.as_ref(), &plan.dims, plan.seed)?;
-        Self::with_weights(kernels, plan, weights)
+    /// Forward and backward: gradients into `self.sums`; the chain of losses of every local shard.
+    fn passes(&mut self, kernels: &dyn Kernels, batch: &Batch) -> Result<Vec<f64>, Error> {
+        let shards = self.mesh.local_shards().len();
+        let sequences = self.sequences().len();
+        let (per_step, micro) = (self.plan.tokens_per_step, self.plan.train.micro_batch_sequences);
+        let expected = sequences * self.plan.train.seq_len;
+        assert_eq!(batch.inputs.len(), expected, "tokens of this rank's sequences");
+        self.sums.begin();
+        let mut passing = Passing {
+            kernels,
+            frame: &self.frame,
+            layout: &self.layout,
+            stage: (self.mesh.stage(), self.mesh.stages()),
+            state: &self.state,
+            slots: &mut self.slots,
+            scratch: &mut self.scratch,
+            sums: &mut self.sums,
+            exchange: &mut self.exchange,
+            library: &mut self.library,
+            neighbours: &mut self.neighbours,
+            batch,
+            scale: (1.0 / per_step as f64) as f32,
+            per_shard: sequences / shards / micro,
+            micros: sequences / micro,
+            losses: vec![0.0; shards],
+        };
+        match self.order {
+            Order::Depth => passing.depth_first()?,
+            Order::Breadth => passing.breadth_first()?,
+        }
+        Ok(passing.losses)
     }
 
-    /// Zero weights and moments, to be filled from a checkpoint.
-    pub(super) fn blank(kernels: Arc<dyn Kernels>, plan: &Plan) -> Result<Self, Error> {
-        let weights = Params::zeros(kernels.as_ref(), &plan.dims)?;
-        Self::with_weights(kernels, plan, weights)
+    /// The sequences of a step's batch that this rank reads: those of its shards.
+    pub fn sequences(&self) -> Range<usize> {
+        let each = self.plan.train.batch_sequences / self.mesh.shards();
+        let shards = self.mesh.local_shards();
+        shards.start * each..shards.end * each
     }
 
-    fn with_weights(
+    /// Random weights, zero moments, for this rank's share of a training: its stage has the
+    /// blocks `layers`. Collective.
+    pub fn new(
         kernels: Arc<dyn Kernels>,
         plan: &Plan,
-        weights: Params<Tensor>,
+        mesh: &Mesh,
+        layers: Range<usize>,
+    ) -> Result<Self, Error> {
+        Self::filled(kernels, plan, mesh, layers, Fill::Random)
+    }
+
+    /// Zero weights and moments, to be filled from a checkpoint. Collective.
+    pub fn blank(
+        kernels: Arc<dyn Kernels>,
+        plan: &Plan,
+        mesh: &Mesh,
+        layers: Range<usize>,
+    ) -> Result<Self, Error> {
+        Self::filled(kernels, plan, mesh, layers, Fill::Zeros)
+    }
+
+    fn filled(
+        kernels: Arc<dyn Kernels>,
+        plan: &Plan,
+        mesh: &Mesh,
+        layers: Range<usize>,
+        fill: Fill,
     ) -> Result<Self, Error> {
         let (k, dims, train) = (kernels.as_ref(), &plan.dims, &plan.train);
-        let model = NeuroLlm::new(k, *dims, plan.profile.precision(), weights, train.seq_len)?;
+        let stages = all_stages(mesh, dims.layers, &layers)?;
+        let layout = Layout { layers: layers.clone(), all_layers: dims.layers };
+        let zero = plan.parallel.zero;
+        let division = Division { zero, ranks: mesh.data().size(), rank: mesh.data().rank() };
+        let order = if zero >= Zero::Gradients { Order::Breadth } else { Order::Depth };
+        let shards = mesh.local_shards().len();
+        let sequences = train.micro_batch_sequences;
+        let micros = train.batch_sequences / mesh.shards() / sequences * shards;
         let passes = if plan.recompute { Passes::Recomputed } else { Passes::Stored };
-        let (sequences, seq_len) = (train.micro_batch_sequences, train.seq_len);
+        let extent = Extent { sequences, seq_len: train.seq_len, layers, passes };
+        let under_way = match order {
+            Order::Depth => micros.min(mesh.stages() - mesh.stage()),
+            Order::Breadth => micros,
+        };
+        let slots = (0..under_way).map(|_| Slot::new(k, dims, &extent));
         Ok(Self {
-            gradients: model.gradients(k)?,
-            activations: Activations::new(k, dims, sequences, seq_len, passes)?,
-            optimizer: optim::AdamW { m: Params::zeros(k, dims)?, v: Params::zeros(k, dims)? },
+            frame: Frame::new(k, *dims, plan.profile.precision(), train.seq_len)?,
+            state: State::new(k, plan, &layout, division, fill)?,
+            sums: Sums::new(k, dims, &layout, (division, shards, order))?,
+            slots: slots.collect::<Result<_, _>>()?,
+            scratch: Scratch::new(k, dims, &extent)?,
             guard: Guard::new(train.guard_deviations, train.guard_after),
+            exchange: Exchange::new(mesh, division)?,
+            neighbours: Neighbours::new(mesh.clone(), PATIENCE),
+            tally: Tally::new(dims, &stages, mesh.data().size(), shards),
+            library: Library::default(),
+            heldout: None,
             done: 0,
             plan: plan.clone(),
-            model,
+            mesh: mesh.clone(),
+            layout,
+            order,
             kernels,
         })
     }
 
-    /// The model as it is now.
-    pub fn model(&self) -> &NeuroLlm {
-        &self.model
+    /// How long another stage may stay silent from now on.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.neighbours.set_patience(patience);
+    }
+
+    /// Hash of the weights that all data ranks of a stage must hold alike; none where each holds
+    /// its own part.
+    pub fn replica_hash(&self) -> Result<Option<Hash>, Error> {
+        Ok(super::resume::weights_hash(&self.state))
+    }
+
+    /// A copy of the model, where this rank has all of it.
+    pub fn model(&self) -> Result<Option<NeuroLlm>, Error> {
+        let whole = self.mesh.stages() == 1 && self.state.division.has_whole_weights();
+        if !whole {
+            return Ok(None);
+        }
+        let (k, plan) = (self.kernels.as_ref(), &self.plan);
+        let mut params = Params::zeros(k, &plan.dims)?;
+        let here = self.state.weights.iter().flat_map(|bucket| bucket.as_ref().into_named());
+        for ((_, to), (_, from)) in params.as_mut().into_named().into_iter().zip(here) {
+            elementwise::copy(k, to.view_mut(), from.view())?;
+        }
+        let precision = plan.profile.precision();
+        Ok(Some(NeuroLlm::new(k, plan.dims, precision, params, plan.train.seq_len)?))
     }
 
     /// The kernels it runs on.
@@ -140,11 +267,27 @@ impl Trainer {
     }
 }
 
-/// A batch in pieces of `tokens` tokens: whole sequences, in order.
-pub(super) fn micro_batches(
-    batch: &Batch,
-    tokens: usize,
-) -> impl Iterator<Item = model::Batch<'_>> {
-    let (inputs, targets) = (batch.inputs.chunks(tokens), batch.targets.chunks(tokens));
-    inputs.zip(targets).map(|(tokens, targets)| model::Batch { tokens, targets })
+/// The blocks of every stage, of which this rank's has `mine`. Collective; refuses what is no
+/// division of all `layers`, on every rank alike.
+fn all_stages(mesh: &Mesh, layers: usize, mine: &Range<usize>) -> Result<Vec<Range<usize>>, Error> {
+    let world = mesh.world();
+    let note = [mine.start as u64, mine.end as u64];
+    let mut all = vec![[0u64; 2]; world.size()];
+    world.all_gather(bytemuck::cast_slice(&note), bytemuck::cast_slice_mut(&mut all))?;
+    let told = all.chunks_exact(mesh.data().size()).map(|ranks| {
+        let alike = ranks.iter().all(|r| *r == ranks[0]);
+        alike.then_some(ranks[0][0] as usize..ranks[0][1] as usize)
+    });
+    let stages: Option<Vec<_>> = told.collect();
+    let fits = |stages: &Vec<Range<usize>>| {
+        let next = stages.iter().try_fold(0, |next, s| (s.start == next).then_some(s.end));
+        next == Some(layers) && stages.iter().all(|s| !s.is_empty())
+    };
+    stages.filter(fits).ok_or_else(|| {
+        let what = format!("the ranks' stages do not make up the {layers} layers: {all:?}");
+        Error::Collective(collective::Error::Group { what })
+    })
 }
+
+/// Before step times are known.
+const PATIENCE: Duration = Duration::from_secs(600);

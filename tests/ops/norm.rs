@@ -56,7 +56,7 @@ fn infinities_show() {
 #[test]
 fn only_numbers_of_the_right_type_are_summed() {
     let cpu = Cpu::new(Level::best(), 1).unwrap();
-    let (what, want, got) = ("norm::sum_squares inp", DType::F32, DType::U32);
+    let (what, want, got) = ("norm::block_sums inp", DType::F32, DType::U32);
     let result = sum_squares(&cpu, 0.0, View::of(&[1u32; 6], &[6]));
     assert_eq!(result, Err(OpError::Place { what, want, got }));
 }

@@ -1,4 +1,4 @@
-//! Sums of squares: blocks in parallel, added in order.
+//! Sums of squares: blocks in parallel.
 
 use super::Cpu;
 use super::lanes::Lanes;
@@ -11,15 +11,14 @@ use crate::ops::norm::Kernel;
 use crate::tensor::View;
 
 impl Kernel for Cpu {
-    fn norm_sum_squares(&self, before: f64, inp: View<'_>) -> Result<f64, OpError> {
-        let inp: &[f32] = host("norm::sum_squares inp", inp)?;
-        let mut sums = vec![0.0f32; inp.len().div_ceil(BLOCK)];
+    fn norm_block_sums(&self, sums: &mut [f32], inp: View<'_>) -> Result<(), OpError> {
+        let inp: &[f32] = host("norm::block_sums inp", inp)?;
         let (level, task) = (self.level(), self.rows_per_task(sums.len(), BLOCK));
         let items = sums.chunks_mut(task).zip(inp.chunks(task * BLOCK));
         self.for_each(inp.len(), items, |(sums, inp)| {
             at_level!(level, blocks(sums: &mut [f32], inp: &[f32]));
         });
-        Ok(sums.iter().fold(before, |total, &sum| total + f64::from(sum)))
+        Ok(())
     }
 }
 

@@ -1,0 +1,161 @@
+//! From finished gradients to new weights.
+
+use super::Error;
+use super::exchange::Pending;
+use super::neighbours::Parcel;
+use super::state::{slice, slice_mut};
+use super::step::Trainer;
+use crate::model::Bucket;
+use crate::ops::Kernels;
+use crate::ops::elementwise;
+use crate::ops::norm;
+use crate::optim;
+use crate::shard::Zero;
+use crate::tensor::DType;
+use crate::tensor::Tensor;
+use crate::tensor::View;
+
+impl Trainer {
+    /// Adds a tied head's gradient to the embedding's, wherever they are.
+    pub(super) fn tie_heads(&mut self, kernels: &dyn Kernels) -> Result<(), Error> {
+        let (dims, division) = (&self.plan.dims, self.state.division);
+        if !dims.tied {
+            return Ok(());
+        }
+        let len = dims.vocab * dims.width;
+        let (held, range) = (division.gradient(len), division.updated(len));
+        let (last, stages) = (self.layout.head(), self.mesh.stages());
+        let mut from_afar = None;
+        if self.layout.has_head() && stages > 1 {
+            let head = slice(tied_gradient(&self.sums.done[last]), &held, &range);
+            let Some(elements) = head.host::<f32>() else { unreachable!("on the host") };
+            self.neighbours.send(0, Parcel::HeadGradient, elements)?;
+        } else if self.layout.has_embedding() && stages > 1 {
+            let mut received = kernels.zeros(DType::F32, &[range.len()])?;
+            let mut inbox =
+                self.neighbours.expect(stages - 1, Parcel::HeadGradient, range.len(), 1);
+            self.neighbours.receive(&mut inbox, received.host_mut())?;
+            from_afar = Some(received);
+        }
+        if self.layout.has_embedding() {
+            let (first, rest) = self.sums.done.split_at_mut(1);
+            let Some(Bucket::Embedding(table)) = &mut first[0] else {
+                unreachable!("the first bucket is the embedding's")
+            };
+            let head = match &from_afar {
+                Some(received) => received.view(),
+                None => slice(tied_gradient(&rest[last - 1]), &held, &range),
+            };
+            if !range.is_empty() {
+                elementwise::add(kernels, slice_mut(table.view_mut(), &held, &range), head)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sums of squares of every block of gradient that this rank owns, in canonical order.
+    pub(super) fn block_sums(&self, kernels: &dyn Kernels) -> Result<Vec<f32>, Error> {
+        let division = self.state.division;
+        let mut all = vec![0.0; self.tally.blocks(self.mesh.world().rank())];
+        let mut rest = &mut all[..];
+        for (grads, shapes) in self.sums.done.iter().zip(&self.state.shapes) {
+            let Some(grads) = grads else { unreachable!("every bucket has been summed") };
+            shapes.as_ref().zip(grads.as_ref()).try_map(|_, (shape, grad)| {
+                let len = shape.iter().product();
+                let owned = division.owned(len);
+                let count = owned.len().div_ceil(norm::BLOCK);
+                let (sums, later) = std::mem::take(&mut rest).split_at_mut(count);
+                rest = later;
+                norm::block_sums(kernels, sums, slice(grad.view(), &division.gradient(len), &owned))
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// Moves all weights by one step, and completes them where ranks hold them whole.
+    pub(super) fn update(
+        &mut self,
+        kernels: &dyn Kernels,
+        step: &optim::Update,
+    ) -> Result<(), Error> {
+        let (zero, stages) = (self.state.division.zero, self.mesh.stages());
+        let complete = matches!(zero, Zero::Moments | Zero::Gradients);
+        let mut pending = Vec::new();
+        for (b, mut bucket) in std::mem::take(&mut self.state.weights).into_iter().enumerate() {
+            self.update_bucket(kernels, step, b, &mut bucket)?;
+            if self.plan.dims.tied && stages > 1 {
+                self.pass_table_on(&mut bucket)?;
+            }
+            let gather = |bucket| self.exchange.gather(bucket);
+            pending.push(if complete { gather(bucket) } else { Pending::Ready(bucket) });
+        }
+        for pending in pending {
+            self.state.weights.push(self.exchange.wait(pending)?);
+        }
+        self.neighbours.flush()
+    }
+
+    fn update_bucket(
+        &mut self,
+        kernels: &dyn Kernels,
+        step: &optim::Update,
+        b: usize,
+        bucket: &mut Bucket<Tensor>,
+    ) -> Result<(), Error> {
+        let state = &mut self.state;
+        let division = state.division;
+        let Some(grads) = &self.sums.done[b] else { unreachable!("every bucket has been summed") };
+        let moments = state.m[b].as_mut().zip(state.v[b].as_mut());
+        let all = bucket.as_mut().zip(moments).zip(grads.as_ref()).zip(state.shapes[b].as_ref());
+        all.try_map(|name, (((weight, (m, v)), grad), shape)| {
+            let len = shape.iter().product();
+            let range = division.updated(len);
+            if range.is_empty() {
+                return Ok(());
+            }
+            let flat = [range.len()];
+            step.apply(
+                kernels,
+                name,
+                slice_mut(weight.view_mut(), &division.weights(len), &range),
+                (m.view_mut().reshape(&flat), v.view_mut().reshape(&flat)),
+                slice(grad.view(), &division.gradient(len), &range),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The new elements of the embedding table from the first stage to the copy in the last.
+    fn pass_table_on(&mut self, bucket: &mut Bucket<Tensor>) -> Result<(), Error> {
+        let (division, stages) = (self.state.division, self.mesh.stages());
+        let held = |tensor: &Tensor| {
+            let len = self.plan.dims.vocab * self.plan.dims.width;
+            debug_assert_eq!(tensor.shape().len(), division.weights(len).len());
+            (division.weights(len), division.updated(len))
+        };
+        match bucket {
+            Bucket::Embedding(table) => {
+                let (held, range) = held(table);
+                let view = slice(table.view(), &held, &range);
+                let Some(elements) = view.host::<f32>() else { unreachable!("on the host") };
+                self.neighbours.send(stages - 1, Parcel::Table, elements)
+            }
+            Bucket::Head { lm_head: Some(copy), .. } => {
+                let (held, range) = held(copy);
+                let mut inbox = self.neighbours.expect(0, Parcel::Table, range.len(), 1);
+                let view = slice_mut(copy.view_mut(), &held, &range);
+                let Some(elements) = view.host::<f32>() else { unreachable!("on the host") };
+                self.neighbours.receive(&mut inbox, elements)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The head's own gradient.
+fn tied_gradient(head: &Option<Bucket<Tensor>>) -> View<'_> {
+    match head {
+        Some(Bucket::Head { lm_head: Some(gradient), .. }) => gradient.view(),
+        _ => unreachable!("a head's gradient is kept apart"),
+    }
+}

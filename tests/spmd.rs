@@ -1,0 +1,281 @@
+//! One training on any mesh of ranks: the same bits.
+//!
+//! Ranks are threads of this process, each with kernels of its own.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread;
+
+use neuroshard::backend;
+use neuroshard::collective;
+use neuroshard::config::RunConfig;
+use neuroshard::crypto::Hash;
+use neuroshard::data::{Batch, Dataset, Loader};
+use neuroshard::shard::{Mesh, even_stages};
+use neuroshard::train::{Error, Plan, StepOutcome, Trainer};
+
+/// A model that trains in milliseconds, with no round extents; its tables have several blocks of
+/// 4,096 elements, so that slices cut them.
+const MICRO: &str = r#"
+[model]
+width = 48
+layers = 3
+heads = 3
+kv_heads = 1
+ffn = 160
+vocab = 400
+[device]
+level = "portable"
+threads = 1
+[train]
+steps = 8
+seq_len = 10
+batch_sequences = 16
+micro_batch_sequences = 1
+[optim]
+lr = 3e-3
+warmup_steps = 2
+"#;
+
+/// A mesh, and settings over the micro configuration.
+#[derive(Clone, Debug)]
+struct Case {
+    data_ranks: usize,
+    stages: Vec<Range<usize>>,
+    sets: Vec<String>,
+}
+
+fn case(data_ranks: usize, stages: usize, sets: &[&str]) -> Case {
+    let sets = sets.iter().map(|s| (*s).to_owned()).collect();
+    Case { data_ranks, stages: even_stages(3, stages), sets }
+}
+
+/// What a rank tells at its end.
+struct Told {
+    outcomes: Vec<StepOutcome>,
+    heldout: Vec<f32>,
+    state: Hash,
+    replica: Option<Hash>,
+}
+
+fn plan_of(case: &Case) -> (RunConfig, Plan, Loader) {
+    let stages = format!("parallel.stages={}", case.stages.len());
+    let sets: Vec<String> = case.sets.iter().cloned().chain([stages]).collect();
+    let config = RunConfig::from_text("micro", MICRO, &sets).unwrap_or_else(|e| panic!("{e}"));
+    let vocab = config.model.dims().unwrap().vocab;
+    let dataset = Arc::new(Dataset::open(&config.data, vocab).unwrap());
+    let plan = Plan::new(&config.parts(), dataset.hash()).unwrap();
+    let (seq_len, batch) = (plan.train.seq_len, plan.train.batch_sequences);
+    let loader = Loader::new(dataset, plan.seed, seq_len, batch).unwrap();
+    (config, plan, loader)
+}
+
+/// Runs `body` on every rank of the mesh, with its trainer; results in the order of world ranks.
+fn on_mesh<R: Send>(
+    case: &Case,
+    body: impl Fn(&mut Trainer, &Mesh, &Loader) -> R + Sync,
+) -> Vec<R> {
+    let (config, plan, loader) = plan_of(case);
+    let world = collective::threads(case.data_ranks * case.stages.len());
+    thread::scope(|scope| {
+        let start = |comm| {
+            scope.spawn(|| {
+                let kernels = backend::select(&config.device).unwrap();
+                let mesh = Mesh::new(comm, case.stages.len(), plan.parallel.shards).unwrap();
+                let layers = case.stages[mesh.stage()].clone();
+                let mut trainer = Trainer::new(kernels, &plan, &mesh, layers).unwrap();
+                body(&mut trainer, &mesh, &loader)
+            })
+        };
+        let ranks: Vec<_> = world.into_iter().map(start).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+fn batch_of(trainer: &Trainer, loader: &Loader) -> Batch {
+    let mine = trainer.sequences();
+    loader.sequences(trainer.done(), mine.start, mine.len()).unwrap()
+}
+
+const STEPS: usize = 3;
+
+/// Trains on the mesh; every rank's word, after checks of what all must say alike.
+fn train(case: &Case) -> Vec<Told> {
+    let told = on_mesh(case, |trainer, mesh, loader| {
+        let vote = 1 << mesh.world().rank();
+        let step = |_| {
+            let batch = batch_of(trainer, loader);
+            trainer.step(&batch, vote).unwrap()
+        };
+        let outcomes: Vec<_> = (0..STEPS).map(step).collect();
+        let heldout = trainer.losses(&loader.heldout(2).unwrap()).unwrap();
+        let replica = trainer.replica_hash().unwrap();
+        Told { outcomes, heldout, state: trainer.state_hash().unwrap(), replica }
+    });
+    let everybody = (1u64 << told.len()) - 1;
+    for rank in &told {
+        assert_eq!(rank.state, told[0].state, "{case:?}");
+        for (mine, theirs) in rank.outcomes.iter().zip(&told[0].outcomes) {
+            assert_eq!(mine.votes, everybody, "{case:?}");
+            let bits = |o: &StepOutcome| (o.step, o.loss.to_bits(), o.grad_norm.to_bits());
+            assert_eq!(bits(mine), bits(theirs), "{case:?}");
+        }
+    }
+    for stage in told.chunks(case.data_ranks) {
+        assert!(stage.iter().all(|rank| rank.replica == stage[0].replica), "{case:?}");
+    }
+    told
+}
+
+/// That `case` gives the state, losses and held-out losses of one rank.
+fn assert_same(want: &Told, case: &Case) {
+    let got = train(case).remove(0);
+    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    for (got, want) in got.outcomes.iter().zip(&want.outcomes) {
+        assert_eq!(got.loss.to_bits(), want.loss.to_bits(), "loss, {case:?}");
+        assert_eq!(got.grad_norm.to_bits(), want.grad_norm.to_bits(), "norm, {case:?}");
+    }
+    assert_eq!(bits(&got.heldout), bits(&want.heldout), "{case:?}");
+    assert_eq!(got.state, want.state, "{case:?}");
+}
+
+fn one_rank(sets: &[&str]) -> Told {
+    train(&case(1, 1, sets)).remove(0)
+}
+
+const PROFILES: [&str; 2] = ["numerics.profile=f32", "numerics.profile=bf16"];
+const TIED: [&str; 2] = ["model.tied=false", "model.tied=true"];
+
+#[test]
+fn data_ranks_do_not_show() {
+    for profile in PROFILES {
+        for tied in TIED {
+            let want = one_rank(&[profile, tied]);
+            for zero in ["parallel.zero=0", "parallel.zero=1"] {
+                for ranks in [1, 2, 4, 8] {
+                    assert_same(&want, &case(ranks, 1, &[profile, tied, zero]));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn divided_gradients_and_weights_do_not_show() {
+    for profile in PROFILES {
+        for tied in TIED {
+            let want = one_rank(&[profile, tied]);
+            for zero in ["parallel.zero=2", "parallel.zero=3"] {
+                for ranks in [1, 2, 4, 8] {
+                    assert_same(&want, &case(ranks, 1, &[profile, tied, zero]));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn stages_do_not_show() {
+    for profile in PROFILES {
+        for tied in TIED {
+            let want = one_rank(&[profile, tied]);
+            for (ranks, stages) in [(1, 2), (1, 3), (2, 2), (2, 3), (4, 2)] {
+                for zero in 0..4 {
+                    let zero = format!("parallel.zero={zero}");
+                    assert_same(&want, &case(ranks, stages, &[profile, tied, &zero]));
+                }
+            }
+            for stages in [vec![0..2, 2..3], vec![0..1, 1..3]] {
+                let sets = [profile, tied].map(str::to_owned).to_vec();
+                assert_same(&want, &Case { data_ranks: 2, stages, sets });
+            }
+        }
+    }
+}
+
+#[test]
+fn micro_batches_threads_levels_and_recompute_do_not_show_on_many_ranks() {
+    let want = one_rank(&[]);
+    for (ranks, stages) in [(1, 1), (2, 1), (2, 2)] {
+        for zero in 0..4 {
+            let zero = format!("parallel.zero={zero}");
+            for sets in [
+                &["train.micro_batch_sequences=2"][..],
+                &["model.recompute=true"],
+                &["device.level=auto", "device.threads=2", "model.recompute=true"],
+            ] {
+                assert_same(&want, &case(ranks, stages, &[sets, &[&zero[..]]].concat()));
+            }
+        }
+    }
+}
+
+#[test]
+fn shards_decide_the_bits_and_ranks_must_divide_them() {
+    let hash = |shards: usize, ranks| {
+        let shards = format!("parallel.shards={shards}");
+        train(&case(ranks, 1, &[&shards])).remove(0).state
+    };
+    let all: Vec<Hash> = [1, 2, 4, 8, 16].map(|shards| hash(shards, 1)).to_vec();
+    let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len(), "every number of shards has sums of its own");
+    assert_eq!(hash(2, 2), all[1]);
+    assert_eq!(hash(16, 4), all[4]);
+    let refused = Mesh::new(collective::threads(4).remove(0), 1, 2).unwrap_err().to_string();
+    assert!(refused.contains("4 ranks") && refused.contains("2 shards"), "{refused}");
+}
+
+#[test]
+fn a_value_that_is_no_number_ends_all_ranks_alike() {
+    let sets = ["optim.lr=1e30", "optim.warmup_steps=0"];
+    let places = |ranks, stages, zero: &str| {
+        let case = case(ranks, stages, &[&sets[..], &[zero]].concat());
+        on_mesh(&case, |trainer, _, loader| {
+            let hash = |t: &mut Trainer| t.state_hash().unwrap();
+            loop {
+                let before = (trainer.done(), hash(trainer));
+                match trainer.step(&batch_of(trainer, loader), 0) {
+                    Ok(_) => assert!(trainer.done() < 8, "it never failed"),
+                    Err(Error::NonFinite { step, place }) => {
+                        assert_eq!(step, before.0 + 1);
+                        assert_eq!(hash(trainer), before.1, "weights untouched");
+                        return (step, place);
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        })
+    };
+    let want = places(1, 1, "parallel.zero=1").remove(0);
+    assert!(want.1.contains("layer") || want.1.contains("blocks"), "{want:?}");
+    for (ranks, stages) in [(2, 1), (8, 1), (1, 3), (2, 2)] {
+        for zero in ["parallel.zero=1", "parallel.zero=3"] {
+            for got in places(ranks, stages, zero) {
+                assert_eq!(got, want, "{ranks} x {stages}, {zero}");
+            }
+        }
+    }
+}
+
+#[test]
+fn stages_that_are_no_division_of_the_layers_are_refused() {
+    let (config, plan, _) = plan_of(&case(1, 2, &[]));
+    for wrong in [[0..1, 2..3], [0..2, 1..3], [0..3, 3..3], [0..2, 2..4]] {
+        let world = collective::threads(2);
+        let refused = thread::scope(|scope| {
+            let ranks: Vec<_> = world
+                .into_iter()
+                .zip(wrong.clone())
+                .map(|(comm, layers)| {
+                    scope.spawn(|| {
+                        let kernels = backend::select(&config.device).unwrap();
+                        let mesh = Mesh::new(comm, 2, plan.parallel.shards).unwrap();
+                        Trainer::new(kernels, &plan, &mesh, layers).unwrap_err().to_string()
+                    })
+                })
+                .collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(refused.iter().all(|text| text.contains("3 layers")), "{refused:?}");
+    }
+}
