@@ -177,10 +177,11 @@ impl Params<Tensor> {
     }
 }
 
-/// Elements `range` of the initial weight called `name`, as a tensor of `shape`: normal with
-/// deviation 0.02, the two projections back to the residual stream by 1/sqrt(2L) of it; norms are
-/// 1. Tensor `i` in canonical order takes the normals of step `i` of the seed's `Init` stream, so
-/// that any rank can make any part.
+/// Elements `range` of the initial weight called `name`, as a tensor of `shape`.
+///
+/// Norms are ones; all else is normal with deviation 0.02, in the two projections back to the
+/// residual stream 1/sqrt(2L) of that. Tensor `i` in canonical order takes the normals of step `i`
+/// of the seed's `Init` stream, so any rank can make any part.
 pub fn initial(
     kernels: &dyn Kernels,
     dims: &Dims,

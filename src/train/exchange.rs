@@ -27,7 +27,7 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 pub(super) enum Pending {
     /// It is here.
-    Ready(Bucket<Tensor>),
+    Ready(Box<Bucket<Tensor>>),
     /// It is on the lane.
     Away(Ticket<Bucket<Tensor>>),
 }
@@ -65,7 +65,7 @@ impl Exchange {
     /// The bucket, when it is there.
     pub fn wait(&mut self, pending: Pending) -> Result<Bucket<Tensor>, Error> {
         match pending {
-            Pending::Ready(bucket) => Ok(bucket),
+            Pending::Ready(bucket) => Ok(*bucket),
             Pending::Away(ticket) => {
                 let started = Instant::now();
                 let bucket = ticket.wait();
@@ -80,7 +80,7 @@ impl Exchange {
         mut bucket: Bucket<Tensor>,
         each: impl Fn(&dyn Communicator, &mut [f32]) -> Result<(), collective::Error> + Send + 'static,
     ) -> Pending {
-        let Some(lane) = &self.lane else { return Pending::Ready(bucket) };
+        let Some(lane) = &self.lane else { return Pending::Ready(Box::new(bucket)) };
         Pending::Away(lane.submit(move |comm| {
             bucket.as_mut().try_map(|_, tensor| each(comm, tensor.host_mut::<f32>()))?;
             Ok(bucket)

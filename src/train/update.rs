@@ -87,7 +87,7 @@ impl Trainer {
                 self.pass_table_on(&mut bucket)?;
             }
             let gather = |bucket| self.exchange.gather(bucket);
-            pending.push(if complete { gather(bucket) } else { Pending::Ready(bucket) });
+            pending.push(if complete { gather(bucket) } else { Pending::Ready(Box::new(bucket)) });
         }
         for pending in pending {
             self.state.weights.push(self.exchange.wait(pending)?);
