@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Tests the ranks over real MPIs: every case on 1 to 4 ranks under each launcher that is installed, and the
+# ways to end badly. What is not installed is skipped loudly.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/requirements.sh
+require_rust
+
+# Open MPI refuses root, and more ranks than cores, unless told otherwise; MPICH asks for neither.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+# A killed MPICH job leaves its shared memory; the shell that waits must not end with it.
+PATIENCE=${NEUROSHARD_TEST_PATIENCE:-120}
+test_binary() { cargo test --locked --no-run --test collective_mpi "$@" 2>&1 |
+  sed -n 's/^ *Executable .*(\(.*\))$/\1/p'; }
+
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+fail() { echo "FAILED: $*"; cat "$output"; exit 1; }
+
+# run LAUNCHER RANKS MODE [VAR=VALUE...]: sets $code; 124 means that it hung.
+run() {
+  local launcher=$1 ranks=$2 mode=$3; shift 3
+  code=0
+  timeout -k 5 "$PATIENCE" "$launcher" -n "$ranks" \
+    env NEUROSHARD_TEST_MODE="$mode" "$@" "$binary" >"$output" 2>&1 || code=$?
+  [ "$code" != 124 ] || fail "$launcher -n $ranks, $mode: it hangs"
+}
+
+# Kills the last rank of a running job by kill -9; the job must end.
+kill_one() {
+  local launcher=$1 started pid="" i
+  : >"$output"
+  timeout -k 5 "$PATIENCE" "$launcher" -n 3 env NEUROSHARD_TEST_MODE=wait "$binary" >"$output" 2>&1 &
+  started=$!
+  for i in $(seq 300); do
+    pid=$(sed -n 's/^rank 2 has process \([0-9]*\)$/\1/p' "$output")
+    [ -z "$pid" ] || break
+    sleep 0.2
+  done
+  [ -n "$pid" ] || fail "$launcher: the ranks did not come up"
+  kill -9 "$pid"
+  code=0
+  wait "$started" || code=$?
+  [ "$code" != 0 ] && [ "$code" != 124 ] || fail "$launcher: code $code after kill -9 of a rank"
+}
+
+# Every way in which ranks fail each other, each in a job of its own.
+every_failure() {
+  local launcher=$1 index=0
+  while run "$launcher" 2 failures NEUROSHARD_TEST_FAILURE="$index"; [ "$code" != 4 ]; do
+    [ "$code" = 5 ] && [ "$(grep -c "^rank [0-9] ok in" "$output")" = 2 ] ||
+      fail "$launcher: failure $index, code $code"
+    index=$((index + 1))
+  done
+  [ "$index" -gt 0 ] || fail "$launcher: no failures were tried"
+  echo "$index ways in which ranks fail each other are named on every rank"
+}
+
+# family LAUNCHER OTHER-LIBRARY: everything under one launcher.
+family() {
+  local launcher=$1 other=$2 ranks
+  printf '\n-- %s\n' "$launcher"
+  for ranks in 1 2 3 4; do
+    run "$launcher" "$ranks" cases
+    [ "$code" = 0 ] && grep -q "^all cases ok on $ranks ranks" "$output" ||
+      fail "$launcher -n $ranks: cases, code $code"
+    grep "^all cases ok" "$output"
+  done
+  for ranks in 1 2 4; do
+    run "$launcher" "$ranks" start
+    [ "$code" = 0 ] && grep -q "^started $ranks ranks" "$output" ||
+      fail "$launcher -n $ranks: start, code $code"
+  done
+  every_failure "$launcher"
+  run "$launcher" 3 panic
+  [ "$code" = 101 ] || fail "$launcher: a panic of one rank, code $code instead of 101"
+  ! grep -q "outlived" "$output" || fail "$launcher: ranks outlived a panic"
+  run "$launcher" 3 abort
+  [ "$code" = 9 ] || fail "$launcher: an abort with 9, code $code"
+  run "$launcher" 3 leave
+  [ "$code" = 7 ] && grep -q "noticed: rank 2 is gone" "$output" ||
+    fail "$launcher: a rank that leaves early, code $code"
+  kill_one "$launcher"
+  run "$launcher" 2 cases NEUROSHARD_MPI_LIB=/nowhere/libmpi.so
+  [ "$code" != 0 ] && grep -q "no MPI library could be loaded.*NEUROSHARD_MPI_LIB" "$output" ||
+    fail "$launcher: no library, code $code"
+  echo "a panic, an abort, an early end, kill -9 and a missing library each end the job"
+  if ldconfig -p 2>/dev/null | grep -q "$other"; then
+    run "$launcher" 2 cases NEUROSHARD_MPI_LIB="$other"
+    [ "$code" != 0 ] && grep -q "does not belong to this launcher" "$output" ||
+      fail "$launcher with $other: code $code"
+    echo "$other of another family is refused by its size"
+  else
+    echo "SKIPPED LOUDLY: a library of another family, because $other is not installed"
+  fi
+}
+
+every_family() {
+  if command -v mpirun.openmpi >/dev/null; then
+    family mpirun.openmpi libmpich.so.12
+  else
+    echo "SKIPPED LOUDLY: Open MPI is not installed (apt install openmpi-bin)"
+  fi
+  if command -v mpirun.mpich >/dev/null; then
+    family mpirun.mpich libmpi.so.40
+  else
+    echo "SKIPPED LOUDLY: MPICH is not installed (apt install mpich)"
+  fi
+}
+
+binary=$(test_binary)
+[ -x "$binary" ] || { cargo test --locked --no-run --test collective_mpi; exit 1; }
+every_family
+echo
+echo "MPI: all tests passed"
