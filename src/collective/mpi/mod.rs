@@ -86,7 +86,7 @@ impl Mpi {
     pub fn library_all_reduce(&self, data: Vec<f32>) -> Result<Vec<f32>, Error> {
         let (end, result) = sync_channel(1);
         self.submit(Job::AllReduce(data, end));
-        result.recv().unwrap_or_else(|_| Err(Error::Lost { rank: self.rank }))
+        result.recv().unwrap_or(Err(Error::Lost { rank: self.rank }))
     }
 
     /// Hands a job to the owner. If it has ended, the job's completion is dropped, which tells
