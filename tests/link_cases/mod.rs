@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use neuroshard::collective::{Error, Link, Request};
 
+/// A body, run by every rank.
+pub type Case = fn(&dyn Link);
+
 /// Every body, by name. Run on all ranks of a job, in this order.
-pub const ALL: &[(&str, fn(&dyn Link))] = &[
+pub const ALL: &[(&str, Case)] = &[
     ("sizes_from_none_to_megabytes", sizes_from_none_to_megabytes),
     ("one_tag_keeps_its_order", one_tag_keeps_its_order),
     ("tags_are_told_apart", tags_are_told_apart),
