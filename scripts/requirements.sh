@@ -56,3 +56,13 @@ require_namespaces() {
   echo "SKIPPED LOUDLY: $(basename "$0"): this machine does not allow private namespaces (unshare)"
   return 1
 }
+
+# What `mpirun` must be told on a workstation or in a container; other MPIs ignore it.
+mpi_environment() {
+  # Open MPI refuses to start as root unless both of these are set.
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  # It counts one rank a core, hyperthreads and containers' limits aside; NeuroShard checks itself.
+  export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+  # It ties each rank to one core; NeuroShard binds ranks to all the cores that are theirs.
+  export OMPI_MCA_hwloc_base_binding_policy=none PRTE_MCA_hwloc_default_binding_policy=none
+}

@@ -16,8 +16,7 @@ if [ "${1:-}" != inside ]; then
   export NEUROSHARD
   # All nodes are one host: Open MPI must not think that they share memory as several hosts.
   export OMPI_MCA_btl=self,tcp OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_mpi_yield_when_idle=1
-  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-  export OMPI_MCA_rmaps_base_oversubscribe=1
+  mpi_environment
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   SANDBOX_SECS=240 tests/lab/slurm-sandbox.sh with "$work/slurm" 2 scripts/test-slurm.sh inside "$work"
@@ -91,31 +90,54 @@ cancelled() {
     sleep 1 && is "$job" CANCELLED && ! words "$job" "back into the queue"
 }
 
-# A rank of a running job, by its place in the job: the id of its process.
-rank_of() {
-  local process
-  for process in /proc/[0-9]*; do
-    if tr '\0' '\n' < "$process/environ" 2> /dev/null | grep -qx "SLURM_PROCID=$2" &&
-      tr '\0' '\n' < "$process/environ" 2> /dev/null | grep -qx "SLURM_JOB_ID=$1" &&
-      [ "$(readlink "$process/exe")" = "$(readlink -f "$NEUROSHARD")" ]; then
-      echo "${process#/proc/}"
-      return
-    fi
-  done
-  return 1
-}
-
 rank_killed() {
   local job
-  job=$(train) && within 40 has_steps "$(run_of "$job")" 20 && kill -9 "$(rank_of "$job" 2)" &&
+  job=$(train) && within 40 has_steps "$(run_of "$job")" 20 && kill -9 "$(process_with SLURM_JOB_ID="$job" SLURM_PROCID=2)" &&
     within 20 ended "$job" && is "$job" FAILED && words "$job" "FAILED with code" &&
-    words "$job" "rank 2.*n2" && words "$job" "last step"
+    words "$job" "rank 2" && words "$job" "host" && words "$job" "step"
 }
 
 refused() {
   local job
   job=$(SETS="train.stepz=1" train) && within 30 ended "$job" && is "$job" FAILED &&
     words "$job" "did you mean train.steps"
+}
+
+swept() {
+  local job task
+  printf 'train.steps=20\ntrain.steps=20 optim.lr=1e-4\n' > sweep.txt
+  job=$(SCRIPTS=$project/slurm submit --array=1-2 "$project/slurm/array-sweep.sbatch" sweep.txt) || return
+  for task in 1 2; do
+    within 60 ended "${job}_$task" && is "${job}_$task" COMPLETED || return
+  done
+  [ -n "$(state_hash "runs/sweep-$job/1" 20)" ] && [ -n "$(state_hash "runs/sweep-$job/2" 20)" ] &&
+    [ "$(state_hash "runs/sweep-$job/1" 20)" != "$(state_hash "runs/sweep-$job/2" 20)" ]
+}
+
+chained() {
+  local job next
+  job=$(SCRIPTS=$project/slurm LINKS=3 submit "$project/slurm/resume.sbatch") &&
+    within 40 has_steps "runs/chain-$job" 20 && timeout 5 scancel --batch --signal=USR1 "$job" &&
+    within 20 ended "$job" && is "$job" FAILED || return
+  next=$(grep -o 'successor: job [0-9]*' "chain-$job.out" | grep -o '[0-9]*')
+  within 60 ended "$next" && is "$next" COMPLETED && same_state "runs/chain-$job" "$STEPS" "$WANT" || return
+  # The last link was for a run that had not finished.
+  next=$(grep -o 'successor: job [0-9]*' "chain-$next.out" | grep -o '[0-9]*')
+  within 20 is "$next" CANCELLED
+}
+
+benched() {
+  local job
+  job=$(STEPS=6 submit "$project/slurm/bench.sbatch") && within 60 ended "$job" && is "$job" COMPLETED &&
+    grep -q '^ *4 ' "bench-$job.out" && grep -q 'all runs ended with the same state' "bench-$job.out"
+}
+
+launched() {
+  local job sets
+  mapfile -t sets < <(for set in $SETS; do printf -- '--set\n%s\n' "$set"; done)
+  job=$("$NEUROSHARD" launch slurm --nodes 2 --tasks-per-node 2 --set run.dir=runs/launched "${sets[@]}" |
+    grep -o '[0-9]*$') && within 60 ended "$job" && is "$job" COMPLETED &&
+    same_state runs/launched "$STEPS" "$WANT"
 }
 
 for launch in plain pmix mpirun; do
@@ -126,5 +148,9 @@ check "a job of a higher partition preempts: checkpoint, requeue, resume, the sa
 check "a node goes down: requeue, resume, the same state" node_down
 check "scancel: a checkpoint, and the job does not come back" cancelled
 check "kill -9 of a rank: the job fails and names rank, host and last step" rank_killed
+check "launch slurm: submitted, the same state" launched
+check "array-sweep.sbatch: a run for each line" swept
+check "resume.sbatch: a chain of jobs ends at the same state" chained
+check "bench.sbatch: 1, 2, 4 ranks, the same state" benched
 check "a wrong setting: the job fails with the reason in its output" refused
 summary

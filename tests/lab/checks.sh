@@ -69,3 +69,17 @@ same_state() {
   echo "    state after step $2 in $1: ${found:-none}, want $3"
   return 1
 }
+
+# process_with NAME=VALUE...: the id of a process of the program with all these environment variables.
+process_with() {
+  local process variable
+  for process in /proc/[0-9]*; do
+    [ "$(readlink "$process/exe")" = "$(readlink -f "$NEUROSHARD")" ] || continue
+    for variable; do
+      tr '\0' '\n' < "$process/environ" 2> /dev/null | grep -qx "$variable" || continue 2
+    done
+    echo "${process#/proc/}"
+    return
+  done
+  return 1
+}
