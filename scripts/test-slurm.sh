@@ -39,10 +39,11 @@ ended() { case $(state_of "$1") in COMPLETED | FAILED | CANCELLED | TIMEOUT | NO
 restarts() { timeout 5 scontrol -o show job "$1" | grep -o 'Restarts=[0-9]*' | cut -d= -f2; }
 words() { grep -q "$2" "neuroshard-$1.out"; }
 # A requeued job waits two minutes unless told otherwise, and cannot be told before it is pending.
+# Telling it too often would begin its wait for the scheduler anew each time.
+runs_again() { [ "$(restarts "$1")" -ge 1 ] && { is "$1" RUNNING || ended "$1"; }; }
 restarted() {
-  [ "$(restarts "$1")" -ge 1 ] && is "$1" RUNNING && return
   timeout 5 scontrol update JobId="$1" StartTime=now 2> /dev/null
-  false
+  within 4 runs_again "$1"
 }
 goes_on() { within 30 restarted "$1" && within 60 ended "$1" && is "$1" COMPLETED; }
 train() { submit "$@" "$project/slurm/train.sbatch"; }
@@ -79,7 +80,8 @@ node_down() {
   job=$(train) && within 40 has_steps "$(run_of "$job")" 20 &&
     timeout 5 scontrol update NodeName=n2 State=DOWN Reason=test && within 15 is "$job" PENDING
   local outcome=$?
-  timeout 5 scontrol update NodeName=n2 State=RESUME
+  # It may have come back by itself.
+  timeout 5 scontrol update NodeName=n2 State=RESUME 2> /dev/null
   [ $outcome = 0 ] && goes_on "$job" && same_state "$(run_of "$job")" "$STEPS" "$WANT"
 }
 

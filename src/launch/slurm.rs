@@ -64,12 +64,25 @@ pub fn script(job: &Job) -> Result<String, Error> {
         let _ = writeln!(text, "#SBATCH --{directive}");
     }
     text.push('\n');
-    for (name, value) in settings(job)? {
-        let _ = writeln!(text, "{name}={}", quote(&value));
+    let settings = settings(job)?;
+    for (name, line) in template_settings() {
+        match settings.iter().find(|(own, _)| *own == name) {
+            Some((_, value)) => _ = writeln!(text, "{name}={}", quote(value)),
+            None => _ = writeln!(text, "{line}"),
+        }
     }
     let _ = writeln!(text, "set -- {} \"$@\"\n", arguments(job)?.join(" "));
     text.push_str(body());
     Ok(text)
+}
+
+/// Names and lines of the settings in `slurm/train.sbatch`: `NAME=${NAME:-default}`.
+fn template_settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let head = &TEMPLATE[..TEMPLATE.len() - body().len()];
+    head.lines().filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        value.strip_prefix("${")?.strip_prefix(name)?.starts_with(":-").then_some((name, line))
+    })
 }
 
 /// What `slurm/train.sbatch` does after its settings.
@@ -205,9 +218,14 @@ mod tests {
             sets: vec![],
             sweep: None,
         };
+        let found: Vec<_> = template_settings().map(|(name, _)| name).collect();
         for (name, _) in settings(&job).unwrap() {
-            assert!(TEMPLATE.contains(&format!("\n{name}=${{{name}:-")), "{name}");
+            assert!(found.contains(&name), "{name}");
         }
+        // What the job does not know it leaves to the environment.
+        let script = script(&job).unwrap();
+        assert!(script.contains("\nLAUNCH=${LAUNCH:-}\n"), "{script}");
+        assert!(script.contains("\nON_STOP=${ON_STOP:-requeue}\n"), "{script}");
         // The name of the job and its folder are the job's own.
         for line in directives(&job).unwrap().iter().skip(1) {
             assert!(TEMPLATE.contains(&format!("#SBATCH --{line}\n")), "{line}");
