@@ -26,7 +26,7 @@ fi
 . tests/lab/checks.sh
 project=$PWD
 cd "$2"
-EVIDENCE="*.out *.ranks.log"
+EVIDENCE="*.out *.ranks.log slurm/log/slurmctld.log"
 STEPS=${STEPS:-300}
 RANKS='4 ranks on n\[1-2\]'
 export SETS

@@ -26,12 +26,6 @@ fi
 step "tests"
 cargo test --locked
 
-step "job scripts under a real Slurm"
-./scripts/test-slurm.sh
-
-step "two hosts and a network that is cut"
-./scripts/test-net.sh
-
 step "benches, once each, as tests"
 cargo test --locked --benches
 
