@@ -8,6 +8,7 @@
 //! All ranks of a job write and read together, each its slices of the tensors; the bytes on disk do
 //! not depend on who wrote them, so any number of ranks continues from any other's.
 
+mod background;
 mod digest;
 mod error;
 mod folder;
@@ -21,6 +22,7 @@ mod subtree;
 mod verify;
 mod write;
 
+pub use background::{Background, Written};
 pub use digest::{Progress, hash_bytes, hash_range, state_hash};
 pub use error::Error;
 pub use folder::{Latest, latest, list, path_of, remove_old, remove_unfinished};

@@ -1,5 +1,8 @@
 //! What the ranks tell each other about a checkpoint. Failures travel as data, so that a rank that
 //! fails keeps nobody waiting, and all end with the same error.
+//!
+//! All goes from rank to rank, up and down a binary tree, since collectives have the patience of a
+//! training step and a disk needs its own.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -43,20 +46,20 @@ pub(super) fn merge<T: Wire>(
         return mine;
     }
     let mut told = Told::of(comm, mine);
-    // Ranks may arrive long after each other; only the communicator knows how long to wait.
-    comm.barrier()?;
     // Up a binary tree, so that pieces of neighbours merge on the way and messages stay short.
     let (rank, mut step) = (comm.rank(), 1);
     while step < comm.size() {
         if rank % (2 * step) == step {
-            send(comm, rank - step, told.encode())?;
+            // If that fails, so does waiting for the answer, in `tell_all`.
+            let _ = send(comm, rank - step, told.encode());
             break;
         }
         if rank + step < comm.size() {
-            let other = receive(comm, rank + step)?;
-            told = match (told, other) {
+            // A rank that cannot be heard is a failure like any other: the rest shall hear of it.
+            let other = receive(comm, rank + step);
+            told = match (told, other.unwrap_or_else(|error| Told::of(comm, Err(error)))) {
                 (Told::Fine(a), Told::Fine(b)) => Told::of(comm, merge(a, b)),
-                (failed @ Told::Failed { .. }, _) | (_, failed) => failed,
+                (failed @ (Told::Failed { .. } | Told::Lost { .. }), _) | (_, failed) => failed,
             };
         }
         step *= 2;
@@ -80,7 +83,17 @@ pub(super) fn agree<T>(comm: &dyn Communicator, mine: Result<T, Error>) -> Resul
 /// The news of a rank.
 enum Told<T> {
     Fine(T),
-    Failed { rank: usize, host: String, cause: String },
+    /// Rank `rank` failed by itself.
+    Failed {
+        rank: usize,
+        host: String,
+        cause: String,
+    },
+    /// Rank `rank` can no longer talk to some other.
+    Lost {
+        rank: usize,
+        cause: String,
+    },
 }
 
 impl<T: Wire> Told<T> {
@@ -88,6 +101,7 @@ impl<T: Wire> Told<T> {
         match outcome {
             Ok(fine) => Self::Fine(fine),
             Err(Error::OnRank { rank, host, cause }) => Self::Failed { rank, host, cause },
+            Err(Error::Ranks(error)) => Self::Lost { rank: comm.rank(), cause: error.to_string() },
             Err(error) => {
                 let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
                 Self::Failed { rank: comm.rank(), host, cause: chain(&error) }
@@ -99,18 +113,21 @@ impl<T: Wire> Told<T> {
         match self {
             Self::Fine(fine) => Ok(fine),
             Self::Failed { rank, host, cause } => Err(Error::OnRank { rank, host, cause }),
+            Self::Lost { rank, cause } => {
+                let what = format!("rank {rank}, over a checkpoint");
+                Err(collective::Error::Transport { what, cause }.into())
+            }
         }
     }
 
     fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Fine(fine) => [&[FINE][..], &fine.encode()].concat(),
-            Self::Failed { rank, host, cause } => {
-                let (rank, host_len) = (*rank as u64, host.len() as u64);
-                let head = [&[FAILED][..], &rank.to_le_bytes(), &host_len.to_le_bytes()].concat();
-                [&head[..], host.as_bytes(), cause.as_bytes()].concat()
-            }
-        }
+        let (kind, rank, host, cause) = match self {
+            Self::Fine(fine) => return [&[FINE][..], &fine.encode()].concat(),
+            Self::Failed { rank, host, cause } => (FAILED, *rank, host.as_str(), cause),
+            Self::Lost { rank, cause } => (LOST, *rank, "", cause),
+        };
+        let numbers = [rank as u64, host.len() as u64].map(u64::to_le_bytes).concat();
+        [&[kind], &numbers[..], host.as_bytes(), cause.as_bytes()].concat()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -122,21 +139,38 @@ impl<T: Wire> Told<T> {
         let (host, rest) = rest.split_first_chunk().map(|(b, r)| (u64::from_le_bytes(*b), r))?;
         let (host, cause) = rest.split_at_checked(usize::try_from(host).ok()?)?;
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        Some(Self::Failed { rank: rank as usize, host: text(host), cause: text(cause) })
+        let (rank, host, cause) = (rank as usize, text(host), text(cause));
+        match kind {
+            FAILED => Some(Self::Failed { rank, host, cause }),
+            LOST => Some(Self::Lost { rank, cause }),
+            _ => None,
+        }
     }
 }
 
-/// Gives rank 0's news to all.
+/// Gives rank 0's news to all, down the same tree.
 fn tell_all<T: Wire>(comm: &dyn Communicator, told: Option<Told<T>>) -> Result<Told<T>, Error> {
-    let mut bytes = match (comm.rank(), &told) {
-        (0, Some(told)) => told.encode(),
-        _ => Vec::new(),
-    };
-    let mut len = (bytes.len() as u64).to_le_bytes();
-    comm.broadcast(0, &mut len)?;
-    bytes.resize(length(0, len)?, 0);
-    comm.broadcast(0, &mut bytes)?;
-    Told::decode(&bytes).ok_or_else(|| lost(0, "an answer about a checkpoint"))
+    let (rank, size) = (comm.rank(), comm.size());
+    let mut step = size.next_power_of_two();
+    let mut told = told.filter(|_| rank == 0);
+    if rank > 0 {
+        step = 1 << rank.trailing_zeros();
+        // Who hears nothing tells that to those below it.
+        told = Some(receive(comm, rank - step).unwrap_or_else(|error| Told::of(comm, Err(error))));
+    }
+    let told = told.ok_or_else(|| lost(rank, "news about a checkpoint"))?;
+    let mut sent = Ok(());
+    while step > 1 {
+        step /= 2;
+        if rank + step < size {
+            // The others shall hear it though one is gone.
+            sent = sent.and(send(comm, rank + step, told.encode()));
+        }
+    }
+    match told {
+        Told::Fine(fine) => sent.map(|()| Told::Fine(fine)),
+        failed => Ok(failed),
+    }
 }
 
 fn send(comm: &dyn Communicator, to: usize, bytes: Vec<u8>) -> Result<(), Error> {
@@ -235,6 +269,7 @@ impl Wire for Vec<Piece> {
 
 const FINE: u8 = 0;
 const FAILED: u8 = 1;
+const LOST: u8 = 2;
 
 /// Bytes of a [`Piece`] in a message.
 const PIECE_WIRE_BYTES: usize = 52;
@@ -242,8 +277,9 @@ const PIECE_WIRE_BYTES: usize = 52;
 /// Of these messages between two ranks.
 const TAG: u32 = 4_000;
 
-/// Between ranks that have just met at a barrier.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a rank may write or read alone. That has nothing to do with the time of a step, to
+/// which the communicator's own patience is fit. A rank that dies is noticed at once all the same.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The pieces of ten thousand tensors are some 30 MB; more is a mistake.
 const MAX_MESSAGE_BYTES: u64 = 1 << 30;
@@ -265,6 +301,8 @@ mod tests {
         let Some(Told::<()>::Failed { rank, host, cause }) = Told::decode(&failed.encode()) else {
             panic!("not a failure");
         };
+        let lost = Told::<()>::Lost { rank: 2, cause: "gone".into() };
+        assert!(matches!(Told::<()>::decode(&lost.encode()), Some(Told::Lost { rank: 2, .. })));
         assert_eq!((rank, host.as_str(), cause.as_str()), (3, "höst", "a: b, no space"));
         for cut in 0..17 {
             assert!(Told::<()>::decode(&failed.encode()[..cut]).is_none(), "{cut}");

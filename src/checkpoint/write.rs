@@ -61,11 +61,27 @@ pub fn write(
     contents: &Contents<'_>,
     comm: &dyn Communicator,
 ) -> Result<(PathBuf, Hash), Error> {
+    write_after(Ok(()), checkpoints, contents, comm)
+}
+
+/// [`write()`] by a rank that may have failed before; then it fails here, with the others.
+pub(super) fn write_after(
+    before: Result<(), Error>,
+    checkpoints: &Path,
+    contents: &Contents<'_>,
+    comm: &dyn Communicator,
+) -> Result<(PathBuf, Hash), Error> {
     let layout = Layout::of(&contents.table)?;
-    let name = ranks::first(comm, || begin(checkpoints, contents.progress.step, &layout))?;
-    let unfinished = checkpoints.join(name);
-    let written = finish(checkpoints, &unfinished, contents, &layout, comm);
-    if written.is_err() && comm.rank() == 0 {
+    let mut made = None;
+    let begun = ranks::first(comm, || {
+        let name = begin(checkpoints, contents.progress.step, &layout)?;
+        made = Some(checkpoints.join(&name));
+        Ok(name)
+    });
+    let written = begun.and_then(|name| {
+        finish(before, checkpoints, &checkpoints.join(name), contents, &layout, comm)
+    });
+    if let (Err(_), Some(unfinished)) = (&written, made) {
         // The error that matters is the first one.
         let _ = fs::remove_dir_all(&unfinished);
     }
@@ -111,6 +127,7 @@ fn reserve(dir: &Path, layout: &FileLayout) -> Result<(), Error> {
 
 /// Fills the files, by all ranks, and makes the folder a checkpoint.
 fn finish(
+    before: Result<(), Error>,
     checkpoints: &Path,
     unfinished: &Path,
     contents: &Contents<'_>,
@@ -118,7 +135,7 @@ fn finish(
     comm: &dyn Communicator,
 ) -> Result<(PathBuf, Hash), Error> {
     let (tree, table) = (Tree::new(), &contents.table);
-    let mine = write_slices(unfinished, contents, layout, &tree);
+    let mine = before.and_then(|()| write_slices(unfinished, contents, layout, &tree));
     let hashes = slice::hashes(&tree, table, mine, Copies::Refused, comm)?;
     let hashes = slice::all(table, hashes)?;
     let hash = digest::combine(&contents.progress, table, &hashes);
