@@ -283,7 +283,7 @@ fn a_rank_that_fails_fails_all_alike() {
     let way = Way { ranks: 4, stages: 1 };
     State::at(1).write(dir.path(), way);
     let state = State::at(2);
-    let integers = vec![0u32; 5];
+    let integers = [0u32; 5];
     // What rank 3 does to its slices, and what all must hear.
     type Deed<'a> = &'a (dyn Fn(&mut Vec<Source<'a>>) + Sync);
     let cases: [(Deed<'_>, &str); 5] = [

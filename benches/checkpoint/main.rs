@@ -1,14 +1,17 @@
-//! Hashing a checkpoint's tensor file against BLAKE3 itself, on the same threads.
+//! Checkpoints against the machine: writing and reading against the disk's sequential speed, the
+//! stop of training against a copy in memory, hashing against BLAKE3 itself on the same threads.
 //!
-//! `cargo bench --bench checkpoint`. As a test (`cargo test --benches`) a small file.
+//! `cargo bench --bench checkpoint`; `-- disk` or `-- checkpoint_hash` for a part. As a test
+//! (`cargo test --benches`) a small state.
 #![allow(unsafe_code, reason = "a mapped file, as BLAKE3's own tool reads it")]
+
+mod disk;
 
 use std::io::Write;
 
 use criterion::Criterion;
 use criterion::Throughput;
 use criterion::criterion_group;
-use criterion::criterion_main;
 use neuroshard::checkpoint::hash_bytes;
 use neuroshard::checkpoint::hash_range;
 
@@ -45,4 +48,13 @@ fn hashing(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, hashing);
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let filter = arguments.iter().find(|a| !a.starts_with('-'));
+    if filter.is_none_or(|f| f == "disk") {
+        disk::run(arguments.iter().any(|a| a == "--bench"));
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
