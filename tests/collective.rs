@@ -81,13 +81,17 @@ fn ranks_on_several_hosts_keep_the_contract() {
 #[test]
 fn failures_are_named() {
     for (name, case) in cases::FAILURES {
-        for ranks in [2, 3, 4, 8] {
-            run(&format!("{name}, threads"), threads(ranks), *case);
-            run(&format!("{name}, apart"), apart(ranks), *case);
-        }
-        for hosts in LAYOUTS {
-            run(&format!("{name} on {hosts:?}"), on_hosts(hosts), *case);
-        }
+        // At the same time, as ranks mostly wait here.
+        std::thread::scope(|scope| {
+            for ranks in [2, 3, 4, 8] {
+                scope.spawn(move || run(&format!("{name}, threads"), threads(ranks), *case));
+                scope.spawn(move || run(&format!("{name}, apart"), apart(ranks), *case));
+            }
+            for hosts in LAYOUTS {
+                let name = format!("{name} on {hosts:?}");
+                scope.spawn(move || run(&name, on_hosts(hosts), *case));
+            }
+        });
     }
 }
 

@@ -268,7 +268,7 @@ fn share_memory(
     match answers.iter().position(|answer| answer.ready == 0) {
         None => Ok(joined.map(Some)),
         Some(other) => Ok(Err(joined.err().unwrap_or_else(|| {
-            format!("rank {} cannot map the memory of its host", members[other])
+            format!("rank {} cannot map the memory of its host; it says why", members[other])
         }))),
     }
 }

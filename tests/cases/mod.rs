@@ -310,7 +310,7 @@ fn a_skipped_call_is_out_of_step(comm: &Arc<dyn Communicator>) {
 }
 
 fn a_silent_rank_is_named(comm: &Arc<dyn Communicator>) {
-    let patience = Duration::from_secs(1);
+    let patience = Duration::from_secs(2);
     comm.barrier().unwrap();
     comm.set_patience(patience);
     let silent = comm.size() - 1;
