@@ -11,6 +11,7 @@ use neuroshard::collective::single;
 use neuroshard::config::RunConfig;
 use neuroshard::crypto::Hash;
 use neuroshard::data::{Dataset, Loader};
+use neuroshard::shard::Mesh;
 use neuroshard::train;
 use neuroshard::train::{Ending, Error, Event, Observer, Outcome, Plan};
 use neuroshard::train::{RunFolder, Setup, Silent, Start, Stop};
@@ -61,6 +62,8 @@ fn run_with(
     let setup = Setup {
         plan: &plan,
         kernels: backend::select(&config.device).unwrap(),
+        mesh: Mesh::single(plan.parallel.shards),
+        layers: 0..plan.dims.layers,
         loader: &loader,
         folder: RunFolder::at(dir),
         config: config.to_toml().unwrap(),
@@ -68,6 +71,7 @@ fn run_with(
         start,
         peak_flops: None,
         stop,
+        deadline: None,
     };
     train::run(setup, observer)
 }
@@ -83,7 +87,7 @@ fn fresh(sets: &[&str]) -> Hash {
 
 /// Lines of the metrics file without what tells of the machine.
 fn metrics(dir: &Path) -> Vec<String> {
-    let timed = ["step_ms", "tokens_per_s", "gflops", "mfu", "eval_ms"];
+    let timed = ["step_ms", "exchange_ms", "tokens_per_s", "gflops", "mfu", "eval_ms"];
     let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
     text.lines()
         .map(|line| {
@@ -207,7 +211,7 @@ fn asked_to_stop_it_saves_and_goes_on_later() {
         let mut observer = StopAfter { left, stop: stop.clone(), seen: Vec::new() };
         let sets = ["train.checkpoint_every=3"];
         let stopped = run_with(temp.path(), &sets, (Start::Anew, stop), &mut observer).unwrap();
-        assert_eq!(stopped.ending, Ending::Stopped, "{left}");
+        assert_eq!(stopped.ending, Ending::Stopped { votes: 1 }, "{left}");
         assert!(stopped.trainer.done() < 8, "{left}: {}", stopped.trainer.done());
         let saved = Saved::open(&stopped.checkpoint.unwrap()).unwrap();
         assert_eq!(saved.verify(single().as_ref()).unwrap(), stopped.state_hash);

@@ -14,6 +14,7 @@ mod model;
 mod output;
 mod plan;
 mod progress;
+mod ranks;
 mod saved_model;
 mod summary;
 mod train;

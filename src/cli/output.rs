@@ -6,26 +6,35 @@ use std::io::{self, Write};
 
 use super::Failure;
 
-/// Standard output.
+/// Standard output, or nothing: of many ranks one speaks.
 #[derive(Debug)]
-pub struct Stdout(io::Stdout);
+pub struct Stdout(Option<io::Stdout>);
 
 impl Stdout {
     /// That of this process.
     pub fn new() -> Self {
-        Self(io::stdout())
+        Self(Some(io::stdout()))
+    }
+
+    /// Prints nothing.
+    pub fn quiet() -> Self {
+        Self(None)
     }
 
     /// Prints a line.
     pub fn line(&mut self, text: impl fmt::Display) -> Result<(), Failure> {
-        writeln!(self.0, "{text}")?;
-        Ok(())
+        match &mut self.0 {
+            Some(out) => Ok(writeln!(out, "{text}")?),
+            None => Ok(()),
+        }
     }
 
     /// Prints a piece of a line, at once.
     pub fn piece(&mut self, text: &str) -> Result<(), Failure> {
-        self.0.write_all(text.as_bytes())?;
-        self.0.flush()?;
+        if let Some(out) = &mut self.0 {
+            out.write_all(text.as_bytes())?;
+            out.flush()?;
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::generate::{Choice, continue_text};
 use super::output::Stdout;
+use super::ranks::Rank;
 use super::{Failure, device};
 use crate::config::RunConfig;
 use crate::data::Dataset;
@@ -12,6 +13,8 @@ use crate::model::Sampling;
 use crate::ops::Kernels;
 use crate::shard::Place;
 use crate::shard::RankMemory;
+use crate::shard::Mesh;
+use crate::train;
 use crate::train::Outcome;
 use crate::train::Plan;
 use crate::train::RunFolder;
@@ -60,6 +63,37 @@ pub fn before(
         train.seq_len
     ))?;
     out.line(format_args!("plan      {}", plan.hash))
+}
+
+/// How the training is spread over ranks, and where they run; collective.
+pub fn ranks(rank: &Rank, mesh: &Mesh, place: &str, out: &mut Stdout) -> Result<(), Failure> {
+    let world = rank.world.as_ref();
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let (ranks, stages) = (world.size(), mesh.stages());
+    out.line(format_args!(
+        "ranks     {ranks}: {stages} stage{} x {}, {} shards; {}; {}",
+        if stages == 1 { "" } else { "s" },
+        mesh.data().size(),
+        mesh.shards(),
+        rank.door,
+        world.describe()
+    ))?;
+    let mut mine = vec![b' '; PLACE_BYTES];
+    let len = place.len().min(PLACE_BYTES);
+    mine[..len].copy_from_slice(&place.as_bytes()[..len]);
+    let mut all = vec![0; PLACE_BYTES * ranks];
+    world.all_gather(&mine, &mut all).map_err(train::Error::from)?;
+    for (i, place) in all.chunks_exact(PLACE_BYTES).take(MAX_PLACES).enumerate() {
+        let host = rank.hosts.get(i).map_or("?", String::as_str);
+        let place = String::from_utf8_lossy(place);
+        out.line(format_args!("  rank {i:<4} on {host}: {}", place.trim_end()))?;
+    }
+    if ranks > MAX_PLACES {
+        out.line(format_args!("  … and {} more", ranks - MAX_PLACES))?;
+    }
+    Ok(())
 }
 
 /// Where the loss ended, a sample, and where everything is.
@@ -124,6 +158,11 @@ fn sample(outcome: &Outcome, dataset: &Dataset, out: &mut Stdout) -> Result<(), 
 fn predicted(plan: &Plan) -> RankMemory {
     RankMemory::of(&plan.job(), &Place::alone(&plan.dims))
 }
+
+/// Of one rank's place, in bytes.
+const PLACE_BYTES: usize = 96;
+/// More ranks are not listed.
+const MAX_PLACES: usize = 64;
 
 /// Words in lines of at most 76 characters.
 fn wrapped(text: &str) -> Vec<String> {

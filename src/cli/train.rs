@@ -2,18 +2,32 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use super::output::Stdout;
 use super::progress::Progress;
-use super::{Ending, Failure, device, summary};
+use super::ranks::Rank;
+use super::{Ending, Failure, chain, device, ranks, summary};
 use crate::checkpoint::Attachment;
+use crate::collective;
 use crate::config::RunConfig;
+use crate::crypto::Domain;
+use crate::crypto::Hash;
+use crate::crypto::hash_file;
 use crate::data::Dataset;
 use crate::data::Loader;
+use crate::ops::Kernels;
+use crate::shard;
+use crate::shard::Mesh;
 use crate::train;
+use crate::train::Observer;
 use crate::train::Plan;
 use crate::train::RunFolder;
 use crate::train::Setup;
+use crate::train::Silent;
 use crate::train::Start;
 use crate::train::Stop;
 
@@ -30,6 +44,10 @@ pub struct Args {
     /// --config the run folder's own config.toml is taken.
     #[arg(long)]
     resume: bool,
+    /// Runs as this many ranks in one process, for laptops and tests. Under mpirun or srun each
+    /// process is a rank, without this.
+    #[arg(long, value_name = "N")]
+    ranks: Option<usize>,
 }
 
 /// Name of the tokenizer among a checkpoint's files.
@@ -38,24 +56,45 @@ pub const TOKENIZER: &str = "tokenizer.json";
 /// Runs the command.
 pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let stop = Stop::on_signals()?;
-    let config = RunConfig::load(args.run_file().as_deref(), &args.sets)?;
+    let begun = Instant::now();
+    // Read before the ranks start, for the folder; complained about after, once for all.
+    let config = RunConfig::load(args.run_file().as_deref(), &args.sets);
+    let dir = config.as_ref().map_or_else(|_| PathBuf::from("."), |c| c.run.dir.clone());
+    let start = collective::Start { dir };
+    let config = config.map_err(|error| chain(&error));
+    ranks::run(args.ranks, &start, out, |rank, out| {
+        let config = agreed(rank, config.clone().map_err(Failure::from))?;
+        train(args, config, rank, (&stop, begun), out)
+    })
+}
+
+/// The training, as one rank of it.
+fn train(
+    args: &Args,
+    config: RunConfig,
+    rank: &Rank,
+    (stop, begun): (&Stop, Instant),
+    out: &mut Stdout,
+) -> Result<Ending, Failure> {
+    let world = rank.world.as_ref();
     let folder = RunFolder::at(&config.run.dir);
     let start = if args.resume { Start::Resume } else { Start::Anew };
-    if start == Start::Anew && folder.is_taken() {
-        return Err(train::Error::Taken { path: config.run.dir }.into());
-    }
-    let kernels = device::open(&config.device)?;
-    let dims = config.model.dims().map_err(|complaints| complaints.join("; "))?;
-    let dataset = Arc::new(Dataset::open(&config.data, dims.vocab)?);
-    check_vocab(dims.vocab, &dataset)?;
-    let plan = Plan::new(&config.parts(), dataset.hash()).map_err(|all| all.join("; "))?;
+    let opened = agreed(rank, open(&config, rank, start))?;
+    let Opened { kernels, dataset, plan, place } = opened;
+    alike(rank, &config, &dataset, &plan)?;
+    let parallel = &plan.parallel;
+    let mesh = Mesh::new(rank.world.clone(), parallel.stages, parallel.shards)?;
+    let layers = shard::even_stages(plan.dims.layers, parallel.stages).swap_remove(mesh.stage());
     let (seq_len, batch_sequences) = (plan.train.seq_len, plan.train.batch_sequences);
     let loader = Loader::new(dataset.clone(), plan.seed, seq_len, batch_sequences)?;
     let peak = kernels.peak_flops(plan.profile.precision());
     summary::before(&plan, &loader, kernels.as_ref(), &config, out)?;
+    summary::ranks(rank, &mesh, &place, out)?;
     let setup = Setup {
         plan: &plan,
         kernels: kernels.clone(),
+        mesh,
+        layers,
         loader: &loader,
         folder: folder.clone(),
         config: config.to_toml()?,
@@ -63,18 +102,88 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
         start,
         peak_flops: Some(peak),
         stop: stop.clone(),
+        deadline: deadline(plan.train.wall_clock_s, begun),
     };
     let mut progress = Progress::new(plan.train.stop_after);
-    let outcome = train::run(setup, &mut progress);
+    let observer: &mut dyn Observer = if rank.speaks() { &mut progress } else { &mut Silent };
+    let outcome = train::run(setup, observer);
     progress.finish();
     let outcome = outcome?;
-    if outcome.ending == train::Ending::Stopped {
-        let (signal, step) = (stop.signal().unwrap_or("a request"), outcome.trainer.done());
-        out.line(format_args!("stopped by {signal} after step {step}; go on with --resume"))?;
+    world.barrier().map_err(train::Error::from)?;
+    if let train::Ending::Stopped { votes } = outcome.ending {
+        let (by, step) = (train::reasons(votes), outcome.trainer.done());
+        out.line(format_args!("stopped by {by} after step {step}; go on with --resume"))?;
         return Ok(Ending::Stopped);
     }
-    summary::after(&outcome, &dataset, &folder, out)?;
+    if rank.speaks() {
+        summary::after(&outcome, &dataset, &folder, out)?;
+    }
     Ok(Ending::Done)
+}
+
+/// What a rank opens before it meets the others' checks.
+struct Opened {
+    kernels: Arc<dyn Kernels>,
+    dataset: Arc<Dataset>,
+    plan: Plan,
+    /// Where it runs, in words.
+    place: String,
+}
+
+fn open(config: &RunConfig, rank: &Rank, start: Start) -> Result<Opened, Failure> {
+    if start == Start::Anew && RunFolder::at(&config.run.dir).is_taken() {
+        return Err(train::Error::Taken { path: config.run.dir.clone() }.into());
+    }
+    let (device, place) = ranks::bind(rank, config)?;
+    let kernels = device::open(&device)?;
+    let dims = config.model.dims().map_err(|complaints| complaints.join("; "))?;
+    let dataset = Arc::new(Dataset::open(&config.data, dims.vocab)?);
+    check_vocab(dims.vocab, &dataset)?;
+    let plan = Plan::new(&config.parts(), dataset.hash()).map_err(|all| all.join("; "))?;
+    Ok(Opened { kernels, dataset, plan, place })
+}
+
+/// `mine`, if no rank failed; else one rank has the error, and the others that it has.
+fn agreed<T>(rank: &Rank, mine: Result<T, Failure>) -> Result<T, Failure> {
+    let world = rank.world.as_ref();
+    let told = mine.as_ref().map(|_| ()).map_err(|error| {
+        train::Error::Elsewhere { rank: world.rank(), what: chain(error.as_ref()) }
+    });
+    match (train::agree(world, told), mine) {
+        (Ok(()), mine) => mine,
+        (Err(train::Error::Elsewhere { rank, .. }), Err(mine)) if rank == world.rank() => Err(mine),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Whether all ranks run the same program on the same data with the same settings.
+fn alike(rank: &Rank, config: &RunConfig, data: &Dataset, plan: &Plan) -> Result<(), Failure> {
+    let world = rank.world.as_ref();
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let program = std::env::current_exe()
+        .and_then(|path| hash_file(Domain::Program, &path))
+        .unwrap_or_else(|_| Hash::of(Domain::Program, env!("CARGO_PKG_VERSION").as_bytes()));
+    train::same(world, "another neuroshard program", program.as_bytes())?;
+    train::same(world, "other data (another [data] dir or its contents)", data.hash().as_bytes())?;
+    train::same(world, "another plan (other settings)", plan.hash.as_bytes())?;
+    // What to compute on may differ from host to host; the rest of the settings may not.
+    let shared = RunConfig { device: Default::default(), ..config.clone() };
+    let shared = Hash::of(Domain::Plan, shared.to_toml()?.as_bytes());
+    Ok(train::same(world, "other settings", shared.as_bytes())?)
+}
+
+/// When the run must have ended: by its own budget, or by the scheduler's.
+fn deadline(wall_clock_s: u64, begun: Instant) -> Option<Instant> {
+    let own = (wall_clock_s > 0).then(|| begun + Duration::from_secs(wall_clock_s));
+    let end = std::env::var("SLURM_JOB_END_TIME").ok().and_then(|text| text.parse().ok());
+    let left = end.and_then(|end: u64| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        Some(Duration::from_secs(end).saturating_sub(now))
+    });
+    let slurm = left.map(|left| Instant::now() + left);
+    own.into_iter().chain(slurm).min()
 }
 
 impl Args {

@@ -67,6 +67,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The ranks it names.
+    pub fn ranks(&self) -> Vec<usize> {
+        match self {
+            Self::Silent { ranks, .. } => ranks.clone(),
+            Self::Lost { rank } | Self::OutOfStep { rank, .. } => vec![*rank],
+            _ => Vec::new(),
+        }
+    }
+}
+
 fn list(ranks: &[usize]) -> String {
     ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -25,8 +25,10 @@ pub enum Domain {
     CheckpointData,
     /// The identity of a training state.
     TrainingState,
-    /// A run's plan.
+    /// A run's plan, or all its settings.
     Plan,
+    /// A program, to compare those of a job's ranks.
+    Program,
 }
 
 impl Domain {
@@ -40,6 +42,7 @@ impl Domain {
             Self::CheckpointData => "neuroshard 2025 v1 checkpoint data",
             Self::TrainingState => "neuroshard 2025 v1 training state",
             Self::Plan => "neuroshard 2025 v1 plan",
+            Self::Program => "neuroshard 2025 v1 program",
         }
     }
 }

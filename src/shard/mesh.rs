@@ -27,6 +27,12 @@ impl Mesh {
         Ok(Self { world, data, stages, shards })
     }
 
+    /// A mesh of one rank, for `shards` shards.
+    pub fn single(shards: usize) -> Self {
+        let world = crate::collective::single();
+        Self { data: world.clone(), world, stages: 1, shards }
+    }
+
     /// All ranks.
     pub fn world(&self) -> &Arc<dyn Communicator> {
         &self.world

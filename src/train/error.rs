@@ -71,6 +71,37 @@ pub enum Error {
         /// What is wrong with the newest.
         source: checkpoint::Error,
     },
+    /// Ranks could not exchange what they must.
+    #[error(
+        "step {step}: {source}; the checkpoints are intact: start again with --resume"
+    )]
+    Exchange {
+        /// The step under way; the last one done is the one before.
+        step: u64,
+        /// Who, and how.
+        source: collective::Error,
+    },
+    /// Ranks could not exchange what they must, outside of a step.
+    #[error(transparent)]
+    Collective(#[from] collective::Error),
+    /// Another rank failed; it tells its error itself.
+    #[error("rank {rank} failed: {what}")]
+    Elsewhere {
+        /// Which: the lowest of those that failed.
+        rank: usize,
+        /// Its words.
+        what: String,
+    },
+    /// Ranks of one job differ in what must be the same.
+    #[error("{}", differs(what, ranks, *alike))]
+    Differs {
+        /// In what, and what to do.
+        what: &'static str,
+        /// Which.
+        ranks: Vec<usize>,
+        /// How many others agree among themselves; 0 if no majority does.
+        alike: usize,
+    },
     /// A file of the run folder cannot be used.
     #[error("cannot {doing} {}", .path.display())]
     File {
@@ -92,4 +123,15 @@ impl Error {
         let path = path.into();
         move |source| Self::File { doing, path, source }
     }
+}
+
+fn differs(what: &str, ranks: &[usize], alike: usize) -> String {
+    let list = ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let (noun, verb) = if ranks.len() == 1 { ("rank", "has") } else { ("ranks", "have") };
+    let others = match alike {
+        0 => "the others, which are no majority,".to_owned(),
+        1 => "the one other rank".to_owned(),
+        n => format!("the {n} others"),
+    };
+    format!("{noun} {list} {verb} {what} than {others}")
 }

@@ -38,6 +38,8 @@ pub struct StepRecord {
     pub tokens: u64,
     /// Duration of the step.
     pub step_ms: f64,
+    /// Of that, waiting for other ranks.
+    pub exchange_ms: f64,
     /// Tokens of this step over its duration.
     pub tokens_per_s: f64,
     /// Model FLOP/s of this step in GFLOP/s: matrix products and causal attention, counted once.

@@ -4,6 +4,7 @@
 //! time) and [`run()`] (the rhythm, and everything on disk). It prints nothing: an [`Observer`] is
 //! told.
 
+mod agree;
 mod breadth;
 mod config;
 mod error;
@@ -17,10 +18,12 @@ mod metrics;
 mod neighbours;
 mod non_finite;
 mod observer;
+mod pace;
 mod passing;
 mod plan;
 mod resume;
 mod run;
+mod save;
 mod signals;
 mod state;
 mod step;
@@ -28,9 +31,10 @@ mod sums;
 mod tally;
 mod update;
 
+pub use agree::{agree, same};
 pub use config::{Config, Numerics, Profile, Run};
 pub use error::Error;
-pub use evaluate::{Evaluation, evaluate, evaluate_model};
+pub use evaluate::{Evaluated, Evaluation, evaluate, evaluate_model};
 pub use folder::RunFolder;
 pub use guard::{Decision, Guard};
 pub use metrics::{EvalRecord, Log, Record, StepRecord};
@@ -38,5 +42,5 @@ pub use observer::{Event, Observer, Silent};
 pub use plan::{Parts, Plan, complaints};
 pub use resume::{expected_weights, saved_dims};
 pub use run::{Ending, Outcome, Setup, Start, run};
-pub use signals::Stop;
+pub use signals::{Stop, reasons};
 pub use step::{StepOutcome, Trainer};

@@ -45,18 +45,52 @@ impl Stop {
         self.signal.store(SIGTERM as usize, Ordering::Relaxed);
     }
 
+    /// Asks, because time is up.
+    pub fn ask_for_time(&self) {
+        let _ = self.signal.compare_exchange(0, TIME, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// Whether anybody has asked.
     pub fn asked(&self) -> bool {
         self.signal.load(Ordering::Relaxed) != 0
     }
 
-    /// Name of the signal that asked.
-    pub fn signal(&self) -> Option<&'static str> {
-        match self.signal.load(Ordering::Relaxed) as i32 {
-            0 => None,
-            SIGINT => Some("SIGINT"),
-            SIGUSR1 => Some("SIGUSR1"),
-            _ => Some("SIGTERM"),
+    /// What asked, as this rank's vote: a bit of its own for every reason, 0 for nothing. The OR
+    /// of all ranks' votes is what the job does.
+    pub fn vote(&self) -> u64 {
+        let signal = self.signal.load(Ordering::Relaxed);
+        match signal as i32 {
+            0 => 0,
+            SIGINT => 1 << 1,
+            SIGUSR1 => 1 << 2,
+            _ if signal == TIME => 1 << 3,
+            _ => 1 << 0,
         }
+    }
+}
+
+/// What `votes` say, in words.
+pub fn reasons(votes: u64) -> String {
+    let all = ["SIGTERM", "SIGINT", "SIGUSR1", "the wall clock"];
+    let said = all.iter().enumerate().filter(|(bit, _)| votes >> bit & 1 == 1);
+    said.map(|(_, name)| *name).collect::<Vec<_>>().join(" and ")
+}
+
+/// In place of a signal's number: the wall clock.
+const TIME: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn votes_of_many_ranks_add_up_to_words() {
+        let (quiet, asked, late) = (Stop::never(), Stop::never(), Stop::never());
+        asked.ask();
+        late.ask_for_time();
+        assert_eq!((quiet.vote(), quiet.asked()), (0, false));
+        assert_eq!(reasons(quiet.vote() | asked.vote() | late.vote()), "SIGTERM and the wall clock");
+        asked.ask_for_time();
+        assert_eq!(reasons(asked.vote()), "SIGTERM");
     }
 }

@@ -1,0 +1,159 @@
+//! The ranks of a job: how they start, and how a failure of one becomes the end of all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::output::Stdout;
+use super::{Ending, FAILED, Failure, chain};
+use crate::collective;
+use crate::collective::Communicator;
+use crate::collective::Job;
+use crate::collective::Start;
+use crate::train;
+
+/// One rank of a job, as a command sees it.
+#[derive(Debug)]
+pub struct Rank {
+    /// All ranks.
+    pub world: Arc<dyn Communicator>,
+    /// How the ranks found each other, for logs.
+    pub door: String,
+    /// Name of the host of every rank.
+    pub hosts: Vec<String>,
+    /// Which of the ranks on its host it is, and how many there are.
+    pub local: (usize, usize),
+}
+
+impl Rank {
+    /// Whether it speaks for the job.
+    pub fn speaks(&self) -> bool {
+        self.world.rank() == 0
+    }
+}
+
+/// Runs `body` as every rank of this job: `threads` ranks in this process if given, else the one
+/// rank that this process is of the job that a launcher started. Only the first rank gets `out`.
+pub fn run(
+    threads: Option<usize>,
+    start: &Start,
+    out: &mut Stdout,
+    body: impl Fn(&Rank, &mut Stdout) -> Result<Ending, Failure> + Sync,
+) -> Result<Ending, Failure> {
+    if let Some(ranks) = threads {
+        return in_threads(ranks, out, &body);
+    }
+    let job = collective::start(start)?;
+    let rank = of_process(job);
+    let outcome = if rank.speaks() { body(&rank, out) } else { body(&rank, &mut Stdout::quiet()) };
+    match outcome {
+        Err(error) if rank.world.size() > 1 => end_all(&rank, error),
+        outcome => outcome,
+    }
+}
+
+fn of_process(job: Job) -> Rank {
+    Rank { world: job.world, door: job.door, hosts: job.hosts, local: job.local }
+}
+
+/// Every rank as a thread of this process.
+fn in_threads(
+    ranks: usize,
+    out: &mut Stdout,
+    body: &(impl Fn(&Rank, &mut Stdout) -> Result<Ending, Failure> + Sync),
+) -> Result<Ending, Failure> {
+    if !(1..=MAX_THREAD_RANKS).contains(&ranks) {
+        return Err(format!("--ranks: {ranks} is not within 1..={MAX_THREAD_RANKS}").into());
+    }
+    let host = collective::host_name();
+    let rank_of = |world: Arc<dyn Communicator>| Rank {
+        local: (world.rank(), ranks),
+        door: format!("{ranks} ranks as threads of one process"),
+        hosts: vec![host.clone(); ranks],
+        world,
+    };
+    let mut worlds = collective::threads(ranks).into_iter();
+    let Some(first) = worlds.next() else { return Err("there are no ranks".into()) };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = worlds
+            .map(|world| {
+                let rank = rank_of(world);
+                // The rank is dropped at the end of its body, so that others notice.
+                scope.spawn(move || body(&rank, &mut Stdout::quiet()))
+            })
+            .collect();
+        let mut outcomes = vec![body(&rank_of(first), out)];
+        for (i, other) in others.into_iter().enumerate() {
+            let gone = |_| Err(format!("rank {} panicked", i + 1).into());
+            outcomes.push(other.join().unwrap_or_else(gone));
+        }
+        // The first cause, rather than what it led to on other ranks.
+        outcomes.sort_by_key(|outcome| outcome.as_ref().err().map_or(Told::Never, told));
+        outcomes.swap_remove(0)
+    })
+}
+
+/// Tells the error, if this rank is the one to tell it, and ends the job.
+fn end_all(rank: &Rank, error: Failure) -> ! {
+    let me = rank.world.rank();
+    match told(&error) {
+        Told::Cause => {}
+        // Whoever has the cause prints it and ends the job; that arrives here as our end.
+        Told::ByAnother => std::thread::sleep(GRACE),
+        // All that still live notice; the lowest speaks, and ends the others before they do.
+        Told::Consequence => std::thread::sleep(LATENCY * me.min(MAX_TURNS) as u32),
+    }
+    if told(&error) != Told::ByAnother {
+        let host = rank.hosts.get(me).map_or("?", String::as_str);
+        eprint!("{}", chain(error.as_ref()).replacen("error: ", &prefix(me, host), 1));
+        if let Some(line) = where_is(rank, &error) {
+            eprintln!("{line}");
+        }
+    }
+    rank.world.abort(i32::from(FAILED))
+}
+
+fn prefix(rank: usize, host: &str) -> String {
+    format!("error on rank {rank} (host {host}): ")
+}
+
+/// On which hosts the ranks are that an error names.
+fn where_is(rank: &Rank, error: &Failure) -> Option<String> {
+    let ranks = match error.downcast_ref::<train::Error>()? {
+        train::Error::Exchange { source, .. } | train::Error::Collective(source) => source.ranks(),
+        train::Error::Differs { ranks, .. } => ranks.clone(),
+        _ => Vec::new(),
+    };
+    let place = |&r: &usize| Some(format!("rank {r} is on host {}", rank.hosts.get(r)?));
+    let places: Vec<String> = ranks.iter().take(MAX_PLACES).filter_map(place).collect();
+    (!places.is_empty()).then(|| format!("  {}", places.join(", ")))
+}
+
+/// Whose business it is to tell an error; the most telling first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// This rank's own.
+    Cause,
+    /// Another rank failed to answer.
+    Consequence,
+    /// Another rank knows, and tells.
+    ByAnother,
+    /// There is none.
+    Never,
+}
+
+fn told(error: &Failure) -> Told {
+    match error.downcast_ref::<train::Error>() {
+        Some(train::Error::Elsewhere { .. }) => Told::ByAnother,
+        Some(train::Error::Exchange { .. } | train::Error::Collective(_)) => Told::Consequence,
+        _ => Told::Cause,
+    }
+}
+
+/// More ranks than this in one process are a typing error.
+const MAX_THREAD_RANKS: usize = 64;
+/// How much longer each next rank waits before it speaks.
+const LATENCY: Duration = Duration::from_millis(150);
+const MAX_TURNS: usize = 20;
+/// What a rank with the cause takes at most to print it and end the job.
+const GRACE: Duration = Duration::from_secs(2);
+const MAX_PLACES: usize = 8;
