@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use super::output::Stdout;
 use super::{Ending, FAILED, Failure, chain};
+use crate::backend;
 use crate::collective;
 use crate::collective::Communicator;
+use crate::collective::Hosts;
 use crate::collective::Job;
 use crate::collective::Start;
+use crate::config::RunConfig;
 use crate::train;
 
 /// One rank of a job, as a command sees it.
@@ -43,7 +46,9 @@ pub fn run(
         return in_threads(ranks, out, &body);
     }
     let job = collective::start(start)?;
-    let rank = of_process(job);
+    let rank = of_process(&job);
+    // The job lives on in its communicator only, and ends with it.
+    drop(job);
     let outcome = if rank.speaks() { body(&rank, out) } else { body(&rank, &mut Stdout::quiet()) };
     match outcome {
         Err(error) if rank.world.size() > 1 => end_all(&rank, error),
@@ -51,8 +56,14 @@ pub fn run(
     }
 }
 
-fn of_process(job: Job) -> Rank {
-    Rank { world: job.world, door: job.door, hosts: job.hosts, local: job.local }
+fn of_process(job: &Job) -> Rank {
+    let names = (0..job.world.size()).map(|rank| job.hosts.name(rank).to_owned());
+    Rank {
+        world: job.world.clone(),
+        door: job.door.clone(),
+        hosts: names.collect(),
+        local: (job.hosts.local_rank(), job.hosts.local_ranks().len()),
+    }
 }
 
 /// Every rank as a thread of this process.
@@ -64,7 +75,7 @@ fn in_threads(
     if !(1..=MAX_THREAD_RANKS).contains(&ranks) {
         return Err(format!("--ranks: {ranks} is not within 1..={MAX_THREAD_RANKS}").into());
     }
-    let host = collective::host_name();
+    let host = Hosts::single().name(0).to_owned();
     let rank_of = |world: Arc<dyn Communicator>| Rank {
         local: (world.rank(), ranks),
         door: format!("{ranks} ranks as threads of one process"),
@@ -95,19 +106,16 @@ fn in_threads(
 /// Tells the error, if this rank is the one to tell it, and ends the job.
 fn end_all(rank: &Rank, error: Failure) -> ! {
     let me = rank.world.rank();
-    match told(&error) {
-        Told::Cause => {}
-        // Whoever has the cause prints it and ends the job; that arrives here as our end.
-        Told::ByAnother => std::thread::sleep(GRACE),
-        // All that still live notice; the lowest speaks, and ends the others before they do.
-        Told::Consequence => std::thread::sleep(LATENCY * me.min(MAX_TURNS) as u32),
-    }
-    if told(&error) != Told::ByAnother {
-        let host = rank.hosts.get(me).map_or("?", String::as_str);
-        eprint!("{}", chain(error.as_ref()).replacen("error: ", &prefix(me, host), 1));
-        if let Some(line) = where_is(rank, &error) {
-            eprintln!("{line}");
-        }
+    // Where several have the same to tell, the lowest speaks, and ends the others before they do;
+    // whoever only heard of it speaks if that did not happen.
+    std::thread::sleep(match told(&error) {
+        Told::ByAnother => GRACE,
+        _ => LATENCY * me.min(MAX_TURNS) as u32,
+    });
+    let host = rank.hosts.get(me).map_or("?", String::as_str);
+    eprint!("{}", chain(error.as_ref()).replacen("error: ", &prefix(me, host), 1));
+    if let Some(line) = where_is(rank, &error) {
+        eprintln!("{line}");
     }
     rank.world.abort(i32::from(FAILED))
 }
@@ -154,6 +162,24 @@ const MAX_THREAD_RANKS: usize = 64;
 /// How much longer each next rank waits before it speaks.
 const LATENCY: Duration = Duration::from_millis(150);
 const MAX_TURNS: usize = 20;
-/// What a rank with the cause takes at most to print it and end the job.
-const GRACE: Duration = Duration::from_secs(2);
+/// What the rank with the cause takes at most to print it and end the job.
+const GRACE: Duration = Duration::from_secs(5);
 const MAX_PLACES: usize = 8;
+
+/// The device of this rank's share of its host, and where that is, in words. Refuses more threads
+/// than cores unless `parallel.oversubscribe` asks for them.
+pub fn bind(rank: &Rank, config: &RunConfig) -> Result<(backend::Config, String), Failure> {
+    let (local, ranks) = rank.local;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let asked = config.device.threads;
+    let threads = if asked > 0 || ranks == 1 { asked } else { (cores / ranks).max(1) };
+    if threads * ranks > cores && ranks > 1 && !config.parallel.oversubscribe {
+        return Err(format!(
+            "{ranks} ranks of {threads} threads on a host of {cores} cores: start fewer ranks, set \
+             device.threads lower, or allow it with --set parallel.oversubscribe=true"
+        )
+        .into());
+    }
+    let words = format!("rank {local} of {ranks} there, {threads} threads");
+    Ok((backend::Config { threads, ..config.device.clone() }, words))
+}

@@ -60,7 +60,7 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     // Read before the ranks start, for the folder; complained about after, once for all.
     let config = RunConfig::load(args.run_file().as_deref(), &args.sets);
     let dir = config.as_ref().map_or_else(|_| PathBuf::from("."), |c| c.run.dir.clone());
-    let start = collective::Start { dir };
+    let start = collective::Start { run_dir: dir, patience: START_PATIENCE };
     let config = config.map_err(|error| chain(&error));
     ranks::run(args.ranks, &start, out, |rank, out| {
         let config = agreed(rank, config.clone().map_err(Failure::from))?;
@@ -222,3 +222,6 @@ fn attachments(dataset: &Dataset) -> Vec<Attachment> {
     };
     tokenizer.map(attachment).into_iter().collect()
 }
+
+/// How long the ranks of a job may take to come together.
+const START_PATIENCE: Duration = Duration::from_secs(120);

@@ -36,9 +36,6 @@ pub enum Error {
     /// A checkpoint failed.
     #[error("checkpoint")]
     Checkpoint(#[from] checkpoint::Error),
-    /// Ranks could not exchange what they must.
-    #[error(transparent)]
-    Collective(#[from] collective::Error),
     /// The run folder is taken.
     #[error(
         "{} holds a run already; continue it with --resume, or choose another run.dir",
