@@ -146,8 +146,9 @@ fn open(config: &RunConfig, rank: &Rank, start: Start) -> Result<Opened, Failure
 /// `mine`, if no rank failed; else one rank has the error, and the others that it has.
 fn agreed<T>(rank: &Rank, mine: Result<T, Failure>) -> Result<T, Failure> {
     let world = rank.world.as_ref();
-    let told = mine.as_ref().map(|_| ()).map_err(|error| {
-        train::Error::Elsewhere { rank: world.rank(), what: chain(error.as_ref()) }
+    let told = mine.as_ref().map(|_| ()).map_err(|error| train::Error::Elsewhere {
+        rank: world.rank(),
+        what: chain(error.as_ref()),
     });
     match (train::agree(world, told), mine) {
         (Ok(()), mine) => mine,

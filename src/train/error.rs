@@ -69,9 +69,7 @@ pub enum Error {
         source: checkpoint::Error,
     },
     /// Ranks could not exchange what they must.
-    #[error(
-        "step {step}: {source}; the checkpoints are intact: start again with --resume"
-    )]
+    #[error("step {step}: {source}; the checkpoints are intact: start again with --resume")]
     Exchange {
         /// The step under way; the last one done is the one before.
         step: u64,

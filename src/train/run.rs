@@ -148,8 +148,18 @@ impl<'a, 'o> Running<'a, 'o> {
         let logged = metrics::last_eval_step(&setup.folder.metrics());
         let saver = Saver::new(&setup, found.map(|s| (done, s.path().to_owned())))?;
         let (votes, last_loss, evaluation) = (0, None, None);
-        let mut run =
-            Self { setup, world, observer, trainer, log, saver, pace, votes, last_loss, evaluation };
+        let mut run = Self {
+            setup,
+            world,
+            observer,
+            trainer,
+            log,
+            saver,
+            pace,
+            votes,
+            last_loss,
+            evaluation,
+        };
         // A signal may have come between this step and its evaluation.
         let mut missing = [u8::from(done > 0 && logged != Some(done))];
         run.world.broadcast(0, &mut missing)?;

@@ -89,7 +89,10 @@ mod tests {
         asked.ask();
         late.ask_for_time();
         assert_eq!((quiet.vote(), quiet.asked()), (0, false));
-        assert_eq!(reasons(quiet.vote() | asked.vote() | late.vote()), "SIGTERM and the wall clock");
+        assert_eq!(
+            reasons(quiet.vote() | asked.vote() | late.vote()),
+            "SIGTERM and the wall clock"
+        );
         asked.ask_for_time();
         assert_eq!(reasons(asked.vote()), "SIGTERM");
     }
