@@ -68,6 +68,16 @@ pub fn slurm_place(environment: Environment<'_>) -> Option<Place> {
     Some(Place { rank, size, variable })
 }
 
+/// A name that no other job and no other attempt of this job has: NEUROSHARD_JOB, or Slurm's job, step and
+/// number of restarts.
+pub fn job(environment: Environment<'_>) -> Option<String> {
+    environment("NEUROSHARD_JOB").or_else(|| {
+        let (job, step) = (environment("SLURM_JOB_ID")?, environment("SLURM_STEP_ID")?);
+        let restart = environment("SLURM_RESTART_COUNT").unwrap_or_else(|| "0".into());
+        Some(format!("{job}.{step}.{restart}"))
+    })
+}
+
 /// Slurm's numbers of special steps (batch, extern, interactive, pending) lie above this.
 const FIRST_SPECIAL_STEP: usize = 0xffff_fff0;
 

@@ -19,6 +19,7 @@ mod panics;
 mod parts;
 mod request;
 mod shared_memory;
+pub mod socket;
 mod start;
 mod sum;
 mod threads;
