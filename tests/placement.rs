@@ -1,9 +1,14 @@
 //! Placement of layers on stages: against every possible division of small models, and the memory
 //! and time that it goes by.
 
+use neuroshard::backend;
+use neuroshard::model::BlockActivations;
 use neuroshard::model::Config;
 use neuroshard::model::Dims;
+use neuroshard::model::Extent;
 use neuroshard::model::Passes;
+use neuroshard::model::Scratch;
+use neuroshard::model::Slot;
 use neuroshard::shard::Forecast;
 use neuroshard::shard::Job;
 use neuroshard::shard::Machine;
@@ -14,6 +19,7 @@ use neuroshard::shard::StageCosts;
 use neuroshard::shard::Zero;
 use neuroshard::shard::fastest;
 use neuroshard::shard::place;
+use neuroshard::tensor::Tensor;
 use proptest::prelude::*;
 
 fn dims(layers: usize, vocab: usize, tied: bool) -> Dims {
@@ -278,6 +284,53 @@ fn state_is_what_the_model_has() {
                 let sum = held * parts;
                 assert!((all..=all + 2 * slack).contains(&sum), "{zero:?}: {sum} of {all}");
             }
+        }
+    }
+}
+
+#[test]
+fn activations_are_those_that_a_stage_allocates() {
+    let kernels = backend::select(&backend::Config::default()).unwrap();
+    let bytes = |tensor: &Tensor| 4 * tensor.shape().len() as u64;
+    let of_block = |acts: &BlockActivations| {
+        let BlockActivations { attn_norm, attn_rstd, qkv, heads, lse, .. } = acts;
+        let BlockActivations { ffn_norm, ffn_rstd, ffn_in, swiglu, .. } = acts;
+        [attn_norm, attn_rstd, qkv, heads, lse, ffn_norm, ffn_rstd, ffn_in, swiglu]
+            .map(bytes)
+            .iter()
+            .sum::<u64>()
+    };
+    let all = |tensors: &[Tensor]| tensors.iter().map(bytes).sum::<u64>();
+    for passes in [Passes::Stored, Passes::Recomputed, Passes::Forward] {
+        for (stages, stage, layers) in [(1, 0, 0..3), (2, 0, 0..2), (2, 1, 2..3)] {
+            let job = Job {
+                passes,
+                micro_batch_sequences: 2,
+                batch_sequences: 2,
+                shards: 1,
+                ..job(dims(3, 40_000, false))
+            };
+            let (sequences, seq_len) = (job.micro_batch_sequences, job.seq_len);
+            let extent = Extent { sequences, seq_len, layers: layers.clone(), passes };
+            let slot = Slot::new(kernels.as_ref(), &job.dims, &extent).unwrap();
+            let shared = Scratch::new(kernels.as_ref(), &job.dims, &extent).unwrap();
+            let mut kept = [&slot.tokens, &slot.targets, &slot.losses].map(bytes).iter().sum();
+            kept += all(&slot.streams) + all(&slot.mids) + all(&shared.mids);
+            kept += slot.blocks.iter().chain(&shared.blocks).map(of_block).sum::<u64>();
+            kept += bytes(&shared.branch);
+            let mut logits = 0;
+            if let Some(head) = &shared.head {
+                kept += bytes(&head.final_norm) + bytes(&head.final_rstd);
+                logits = bytes(&head.logits);
+            }
+            let gradients = shared.backward.as_ref().map_or(0, |b| {
+                let all = [&b.dnorm, &b.dqkv, &b.dheads, &b.dffn_in, &b.dswiglu];
+                all.map(bytes).iter().sum()
+            });
+            let layers = layers.len();
+            let need = RankMemory::of(&job, &Place { stages, stage, layers, data_ranks: 1 });
+            let predicted = (need.activations, need.logits, need.scratch);
+            assert_eq!(predicted, (kept, logits, gradients), "{passes:?} {stage} of {stages}");
         }
     }
 }

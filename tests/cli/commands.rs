@@ -110,14 +110,21 @@ fn a_reader_that_goes_away_is_no_failure() {
 
 #[test]
 fn predicted_memory_is_what_is_used() {
-    let temp = tempfile::tempdir().unwrap();
-    let dir = format!("run.dir={}", temp.path().join("run").display());
-    let sets = [&dir, "train.steps=2", "train.eval_sequences=1", "parallel.shards=1"];
-    let sets = sets.iter().flat_map(|&set| ["--set", set]);
-    let ran = neuroshard(&[&["train"][..], &sets.collect::<Vec<_>>()].concat()).ok();
-    let line = ran.stdout.lines().find(|l| l.starts_with("peak memory")).unwrap();
-    let numbers = line.split(|c: char| !c.is_ascii_digit()).filter(|w| !w.is_empty());
-    let numbers: Vec<f64> = numbers.map(|w| w.parse().unwrap()).collect();
-    let (used, predicted) = (numbers[0], numbers[1]);
-    assert!((used / predicted - 1.0).abs() < 0.1, "{line}");
+    for sets in [
+        &[][..],
+        &["parallel.shards=1", "model.tied=true"],
+        &["parallel.zero=2"],
+        &["parallel.zero=3", "model.recompute=true"],
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = format!("run.dir={}", temp.path().join("run").display());
+        let fixed = [&dir, "train.steps=2", "train.eval_sequences=1"];
+        let sets: Vec<_> = fixed.iter().chain(sets).flat_map(|&set| ["--set", set]).collect();
+        let ran = neuroshard(&[&["train"][..], &sets].concat()).ok();
+        let line = ran.stdout.lines().find(|l| l.starts_with("peak memory")).unwrap();
+        let numbers = line.split(|c: char| !c.is_ascii_digit()).filter(|w| !w.is_empty());
+        let numbers: Vec<f64> = numbers.map(|w| w.parse().unwrap()).collect();
+        let (used, predicted) = (numbers[0], numbers[1]);
+        assert!((used / predicted - 1.0).abs() < 0.1, "{sets:?}: {line}");
+    }
 }
