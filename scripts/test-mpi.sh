@@ -70,7 +70,12 @@ family() {
     run "$launcher" "$ranks" start
     [ "$code" = 0 ] && grep -q "^started $ranks ranks" "$output" ||
       fail "$launcher -n $ranks: start, code $code"
+    [ "$(grep -c "^rank [0-9] on host .*: core.* (NUMA node.*), .*1 thread$" "$output")" = "$ranks" ] ||
+      fail "$launcher -n $ranks: not every rank says where it runs"
   done
+  run "$launcher" 2 start NEUROSHARD_TEST_THREADS=999
+  [ "$(grep -c "^refused: host .*parallel.oversubscribe=true" "$output")" = 2 ] ||
+    fail "$launcher: 999 threads a rank are not refused"
   every_failure "$launcher"
   run "$launcher" 3 panic
   [ "$code" = 101 ] || fail "$launcher: a panic of one rank, code $code instead of 101"

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neuroshard::collective::mpi::Mpi;
-use neuroshard::collective::{Link, Start, group};
+use neuroshard::collective::{Binding, Link, Oversubscription, Start, Wish, bind, group};
 
 fn main() {
     // Arguments of the test harness, such as a filter, are none of ours.
@@ -108,6 +108,20 @@ fn start() {
     assert!(ranks.iter().enumerate().all(|(i, rank)| i == *rank as usize), "{ranks:?}");
     assert_eq!(job.hosts.local_ranks().len(), job.world.size(), "one host");
     assert_eq!(job.hosts.local_rank(), job.world.rank());
+    let threads = env::var("NEUROSHARD_TEST_THREADS").map_or(1, |threads| threads.parse().unwrap());
+    let oversubscription = match threads {
+        1 => Oversubscription::Allow,
+        _ => Oversubscription::Refuse,
+    };
+    let wish = Wish { threads, binding: Binding::Bind, oversubscription };
+    match bind(&job, &wish) {
+        Ok(bound) => println!("{}", bound.line),
+        Err(error) => {
+            println!("refused: {error}");
+            // All are refused, and leave as they would at the end.
+            return;
+        }
+    }
     if job.world.rank() == 0 {
         println!("started {} ranks over {}", job.world.size(), job.door);
     }

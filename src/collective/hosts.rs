@@ -53,6 +53,13 @@ impl Hosts {
         self.first.iter().enumerate().filter(|(rank, first)| *rank as u64 == **first).count()
     }
 
+    /// The ranks of every host, ascending; hosts by their first ranks.
+    pub fn by_host(&self) -> Vec<Vec<usize>> {
+        let ranks = 0..self.first.len();
+        let of = |host| ranks.clone().filter(|rank| self.first[*rank] == host as u64).collect();
+        ranks.clone().map(of).filter(|ranks: &Vec<usize>| !ranks.is_empty()).collect()
+    }
+
     /// The ranks of this rank's host, itself among them, ascending.
     pub fn local_ranks(&self) -> Vec<usize> {
         let here = self.first[self.rank];
@@ -159,6 +166,7 @@ mod tests {
         let hosts = Hosts { first: vec![0, 1, 0, 1], names, rank: 3 };
         assert_eq!((hosts.count(), hosts.local_rank()), (2, 1));
         assert_eq!(hosts.local_ranks(), [1, 3]);
+        assert_eq!(hosts.by_host(), [[0, 2], [1, 3]]);
     }
 
     #[test]

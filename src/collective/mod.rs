@@ -5,6 +5,7 @@
 //! docs/ARITHMETIC.md: rank r and rank r+1 (r even) first, then pairs of pairs, and so on up; no
 //! library's own reduction is used, so the transport cannot show in a result.
 
+mod bind;
 mod call;
 mod channels;
 mod error;
@@ -23,9 +24,11 @@ pub mod socket;
 mod start;
 mod sum;
 mod threads;
+mod topology;
 mod tree;
 mod wire;
 
+pub use bind::{Binding, Bound, Oversubscription, Wish, bind};
 pub use channels::channels;
 pub use error::Error;
 pub use group::group;
