@@ -163,6 +163,16 @@ impl Gradients {
         self.tied_head.as_mut().map_or(Ok(()), |grad| fill("tied head", grad))
     }
 
+    /// `self = self + other`, tensor by tensor, a tied head's apart: sums of shards.
+    pub fn add(&mut self, kernels: &dyn Kernels, other: &Self) -> Result<(), ModelError> {
+        let add = |name: &str, (sum, x): (&mut Tensor, &Tensor)| {
+            elementwise::add(kernels, sum.view_mut(), x.view()).at(|| format!("sum of {name}"))
+        };
+        self.params.as_mut().zip(other.params.as_ref()).try_map(add)?;
+        let heads = self.tied_head.as_mut().zip(other.tied_head.as_ref());
+        heads.map_or(Ok(()), |heads| add("tied head", heads))
+    }
+
     /// Adds a tied head's gradient to the embedding's, after a step's last micro-batch.
     pub fn finish(&mut self, kernels: &dyn Kernels) -> Result<(), ModelError> {
         let Some(head) = &self.tied_head else { return Ok(()) };

@@ -32,9 +32,9 @@ impl Trainer {
 
     fn search_weights(&self, kernels: &dyn Kernels) -> Result<Option<Found>, Error> {
         for (b, bucket) in self.state.weights.iter().enumerate() {
-            for (name, weight) in bucket.as_ref().into_named() {
+            for (nth, (name, weight)) in bucket.as_ref().into_named().into_iter().enumerate() {
                 if elementwise::first_non_finite(kernels, weight.view())?.is_some() {
-                    let key = WEIGHTS + (self.layout.layers.start + b) as u64;
+                    let key = WEIGHTS + self.position(b, nth);
                     return Ok(Some(Found { key, place: format!("weight {name}") }));
                 }
             }
@@ -74,18 +74,23 @@ impl Trainer {
         for (b, (grads, shapes)) in grads {
             let Some(grads) = grads else { continue };
             let all = shapes.as_ref().zip(grads.as_ref()).into_named();
-            for (name, (shape, grad)) in all.into_iter().rev() {
+            for (nth, (name, (shape, grad))) in all.into_iter().enumerate().rev() {
                 let len = shape.iter().product();
                 let owned = division.owned(len);
                 let view = super::state::slice(grad.view(), &division.gradient(len), &owned);
                 if elementwise::first_non_finite(kernels, view)?.is_some() {
-                    let key =
-                        GRADIENTS + u64::from(u32::MAX) - (self.layout.layers.start + b) as u64;
+                    let key = BEFORE_END - self.position(b, nth);
                     return Ok(Some(Found { key, place: format!("gradient of {name}") }));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Where tensor `nth` of bucket `b` stands among all of the model.
+    fn position(&self, b: usize, nth: usize) -> u64 {
+        let bucket = self.layout.layers.start + b + usize::from(!self.layout.has_embedding());
+        (bucket * MOST_TENSORS + nth) as u64
     }
 
     /// Of what all ranks found, what stands first in the order of the search. Collective.
@@ -110,10 +115,13 @@ impl Trainer {
     }
 }
 
-/// Keys of the three searches, in their order.
+/// Keys of the three searches, in their order; gradients count down.
 const WEIGHTS: u64 = 0;
 const BATCH: u64 = 1 << 56;
-const GRADIENTS: u64 = 2 << 56;
+const BEFORE_END: u64 = 3 << 56;
+
+/// More tensors than a bucket has.
+const MOST_TENSORS: usize = 8;
 
 /// A key (8 bytes), a length (1 byte), a text.
 const NOTE_BYTES: usize = 200;
