@@ -1,13 +1,17 @@
 //! A [`Link`] over MPI, which comes in by one of two doors: libmpi loaded at run time (the default: no
 //! headers, no feature, one binary for every MPI), or the `mpi` crate linked in (cargo feature `mpi`) for
-//! an MPI whose binary interface is unknown to the first.
+//! an MPI whose binary interface is unknown to the first. A program has one of them, never two libraries.
 //!
 //! One thread owns MPI (owner.rs); this handle hands it jobs. Every return code is checked and comes back
 //! in the library's words. A panic on any thread of the process ends the job: without that, the
 //! others would wait for this rank for ever.
 
+#[cfg(not(feature = "mpi"))]
 mod abi;
 mod calls;
+#[cfg(test)]
+mod fake;
+#[cfg(not(feature = "mpi"))]
 mod library;
 #[cfg(feature = "mpi")]
 mod linked;
