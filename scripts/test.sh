@@ -26,6 +26,9 @@ fi
 step "tests"
 cargo test --locked
 
+step "ranks over real MPIs"
+scripts/test-mpi.sh
+
 step "benches, once each, as tests"
 cargo test --locked --benches
 
