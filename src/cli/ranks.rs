@@ -23,6 +23,8 @@ pub struct Rank {
     pub door: String,
     /// Name of the host of every rank.
     pub hosts: Vec<String>,
+    /// Whether all ranks are threads of this process.
+    pub in_one_process: bool,
     /// Which of the ranks on its host it is, and how many there are.
     pub local: (usize, usize),
 }
@@ -61,6 +63,7 @@ fn of_process(job: &Job) -> Rank {
     Rank {
         world: job.world.clone(),
         door: job.door.clone(),
+        in_one_process: false,
         hosts: names.collect(),
         local: (job.hosts.local_rank(), job.hosts.local_ranks().len()),
     }
@@ -80,6 +83,7 @@ fn in_threads(
         local: (world.rank(), ranks),
         door: format!("{ranks} ranks as threads of one process"),
         hosts: vec![host.clone(); ranks],
+        in_one_process: true,
         world,
     };
     let mut worlds = collective::threads(ranks).into_iter();

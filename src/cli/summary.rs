@@ -12,8 +12,7 @@ use crate::data::Loader;
 use crate::model::Sampling;
 use crate::ops::Kernels;
 use crate::shard::Mesh;
-use crate::shard::Place;
-use crate::shard::RankMemory;
+use crate::shard::Placement;
 use crate::train;
 use crate::train::Outcome;
 use crate::train::Plan;
@@ -37,8 +36,6 @@ pub fn before(
         dims.vocab
     ))?;
     out.line(format_args!("device    {}, profile {}", kernels.describe(), plan.profile.name()))?;
-    let memory = predicted(plan).total() as f64 / f64::from(1 << 20);
-    out.line(format_args!("memory    {memory:.0} MiB predicted"))?;
     let dataset = loader.dataset();
     match (&config.data.dir, dataset.entropy_floor()) {
         (Some(dir), _) => out.line(format_args!(
@@ -63,6 +60,38 @@ pub fn before(
         train.seq_len
     ))?;
     out.line(format_args!("plan      {}", plan.hash))
+}
+
+/// The memory that every rank will take.
+pub fn memory(placement: &Placement, out: &mut Stdout) -> Result<(), Failure> {
+    let all: Vec<String> = placement.memory.iter().map(|stage| mib(stage.total())).collect();
+    match &all[..] {
+        [one] => out.line(format_args!("memory    {one} MiB predicted, on every rank")),
+        all => out.line(format_args!("memory    {} MiB predicted, by stage", all.join(", "))),
+    }
+}
+
+/// Peak and predicted memory of every process, in words; collective.
+pub fn peaks(rank: &Rank, placement: &Placement) -> Result<Vec<String>, Failure> {
+    let world = rank.world.as_ref();
+    let mine = device::peak_memory_bytes().unwrap_or(0);
+    let mut all = vec![0u64; world.size()];
+    let bytes = bytemuck::cast_slice_mut(&mut all);
+    world.all_gather(&mine.to_ne_bytes(), bytes).map_err(train::Error::from)?;
+    let planned = |rank: usize| placement.memory[rank / placement.data_ranks].total();
+    if rank.in_one_process {
+        let planned = (0..world.size()).map(planned).sum::<u64>();
+        return Ok(vec![format!("{} MiB ({} predicted)", mib(mine), mib(planned))]);
+    }
+    let words = |(rank, &peak): (usize, &u64)| {
+        let name = if all.len() > 1 { format!("rank {rank}: ") } else { String::new() };
+        format!("{name}{} MiB ({} predicted)", mib(peak), mib(planned(rank)))
+    };
+    Ok(all.iter().enumerate().map(words).collect())
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.0}", bytes as f64 / f64::from(1 << 20))
 }
 
 /// How the training is spread over ranks, and where they run; collective.
@@ -99,6 +128,7 @@ pub fn ranks(rank: &Rank, mesh: &Mesh, place: &str, out: &mut Stdout) -> Result<
 /// Where the loss ended, a sample, and where everything is.
 pub fn after(
     outcome: &Outcome,
+    peaks: &[String],
     dataset: &Arc<Dataset>,
     folder: &RunFolder,
     out: &mut Stdout,
@@ -121,11 +151,7 @@ pub fn after(
     if outcome.last_loss.is_none() {
         out.line("nothing was left to do; raise train.steps (a new run) or train.stop_after")?;
     }
-    if let Some(peak) = device::peak_memory_bytes() {
-        let [peak, planned] = [peak, predicted(outcome.trainer.plan()).total()]
-            .map(|bytes| bytes as f64 / f64::from(1 << 20));
-        out.line(format_args!("peak memory     {peak:.0} MiB ({planned:.0} predicted)"))?;
-    }
+    out.line(format_args!("peak memory     {}", peaks.join(", ")))?;
     sample(outcome, dataset, out)?;
     out.line(format_args!("settings        {}", folder.config().display()))?;
     out.line(format_args!("metrics         {}", folder.metrics().display()))?;
@@ -152,11 +178,6 @@ fn sample(outcome: &Outcome, dataset: &Dataset, out: &mut Stdout) -> Result<(), 
         out.line(format_args!("    {line}"))?;
     }
     Ok(())
-}
-
-/// Memory that training by `plan` takes.
-fn predicted(plan: &Plan) -> RankMemory {
-    RankMemory::of(&plan.job(), &Place::alone(&plan.dims))
 }
 
 /// Of one rank's place, in bytes.

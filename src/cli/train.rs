@@ -22,6 +22,8 @@ use crate::data::Loader;
 use crate::ops::Kernels;
 use crate::shard;
 use crate::shard::Mesh;
+use crate::shard::Placement;
+use crate::shard::PlacementInput;
 use crate::train;
 use crate::train::Observer;
 use crate::train::Plan;
@@ -76,7 +78,6 @@ fn train(
     (stop, begun): (&Stop, Instant),
     out: &mut Stdout,
 ) -> Result<Ending, Failure> {
-    let world = rank.world.as_ref();
     let folder = RunFolder::at(&config.run.dir);
     let start = if args.resume { Start::Resume } else { Start::Anew };
     let opened = agreed(rank, open(&config, rank, start))?;
@@ -84,11 +85,13 @@ fn train(
     alike(rank, &config, &dataset, &plan)?;
     let parallel = &plan.parallel;
     let mesh = Mesh::new(rank.world.clone(), parallel.stages, parallel.shards)?;
-    let layers = shard::even_stages(plan.dims.layers, parallel.stages).swap_remove(mesh.stage());
+    let placement = placed(&plan, &mesh)?;
+    let layers = placement.stages[mesh.stage()].clone();
     let (seq_len, batch_sequences) = (plan.train.seq_len, plan.train.batch_sequences);
     let loader = Loader::new(dataset.clone(), plan.seed, seq_len, batch_sequences)?;
     let peak = kernels.peak_flops(plan.profile.precision());
     summary::before(&plan, &loader, kernels.as_ref(), &config, out)?;
+    summary::memory(&placement, out)?;
     summary::ranks(rank, &mesh, &place, out)?;
     let setup = Setup {
         plan: &plan,
@@ -109,16 +112,24 @@ fn train(
     let outcome = train::run(setup, observer);
     progress.finish();
     let outcome = outcome?;
-    world.barrier().map_err(train::Error::from)?;
+    let peaks = summary::peaks(rank, &placement)?;
     if let train::Ending::Stopped { votes } = outcome.ending {
         let (by, step) = (train::reasons(votes), outcome.trainer.done());
         out.line(format_args!("stopped by {by} after step {step}; go on with --resume"))?;
         return Ok(Ending::Stopped);
     }
     if rank.speaks() {
-        summary::after(&outcome, &dataset, &folder, out)?;
+        summary::after(&outcome, &peaks, &dataset, &folder, out)?;
     }
     Ok(Ending::Done)
+}
+
+/// Layers on stages by the memory of all ranks; refuses what does not fit, with the table.
+fn placed(plan: &Plan, mesh: &Mesh) -> Result<Placement, Failure> {
+    let world = mesh.world().as_ref();
+    let memory = shard::memory_of_ranks(world, &plan.parallel).map_err(train::Error::from)?;
+    let input = PlacementInput::new(plan.job(), plan.parallel.stages, memory)?;
+    Ok(shard::place(&input)?)
 }
 
 /// What a rank opens before it meets the others' checks.

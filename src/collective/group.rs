@@ -110,6 +110,22 @@ impl Group {
         }
         Ok((*rank, tag(self.context, tag_here)))
     }
+
+    /// [`Communicator::split`] into groups that share `world`.
+    fn split_into(&self, color: usize, world: Arc<World>) -> Result<Arc<dyn Communicator>, Error> {
+        // The new number must be new to every member: the highest that any of them proposes.
+        let proposal = self.world.next_context.fetch_add(1, Ordering::Relaxed);
+        let mine = [color as u64, proposal];
+        let mut all = vec![[0u64; 2]; self.members.len()];
+        self.all_gather(bytemuck::cast_slice(&mine), bytemuck::cast_slice_mut(&mut all))?;
+        let context = all.iter().map(|[_, proposed]| *proposed).max().unwrap_or(proposal);
+        self.world.next_context.fetch_max(context + 1, Ordering::Relaxed);
+        let same = |r: &usize| all[*r][0] == color as u64;
+        let (below, here) = (0..self.rank, 0..self.members.len());
+        let members = here.filter(same).map(|r| self.members[r]).collect();
+        let group = Self::form(world, members, below.filter(same).count(), context)?;
+        Ok(Arc::new(group))
+    }
 }
 
 impl Communicator for Group {
@@ -188,18 +204,11 @@ impl Communicator for Group {
     }
 
     fn split(&self, color: usize) -> Result<Arc<dyn Communicator>, Error> {
-        // The new number must be new to every member: the highest that any of them proposes.
-        let proposal = self.world.next_context.fetch_add(1, Ordering::Relaxed);
-        let mine = [color as u64, proposal];
-        let mut all = vec![[0u64; 2]; self.members.len()];
-        self.all_gather(bytemuck::cast_slice(&mine), bytemuck::cast_slice_mut(&mut all))?;
-        let context = all.iter().map(|[_, proposed]| *proposed).max().unwrap_or(proposal);
-        self.world.next_context.fetch_max(context + 1, Ordering::Relaxed);
-        let same = |r: &usize| all[*r][0] == color as u64;
-        let (below, here) = (0..self.rank, 0..self.members.len());
-        let members = here.filter(same).map(|r| self.members[r]).collect();
-        let group = Self::form(self.world.clone(), members, below.filter(same).count(), context)?;
-        Ok(Arc::new(group))
+        self.split_into(color, self.world.clone())
+    }
+
+    fn split_apart(&self, color: usize) -> Result<Arc<dyn Communicator>, Error> {
+        self.split_into(color, Arc::new(self.world.apart()))
     }
 
     fn set_patience(&self, patience: Duration) {

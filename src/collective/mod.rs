@@ -79,6 +79,8 @@ pub trait Communicator: Debug + Send + Sync {
     /// A rank splits its groups one after the other, not from two threads at once; the groups then
     /// may be used at the same time.
     fn split(&self, color: usize) -> Result<Arc<dyn Communicator>, Error>;
+    /// As [`Self::split`], but with a patience of its own: for what follows another rhythm.
+    fn split_apart(&self, color: usize) -> Result<Arc<dyn Communicator>, Error>;
     /// How long a rank may stay silent from now on, in this group and those split from it.
     fn set_patience(&self, patience: Duration);
     /// Ends every rank of the job now, with this exit code.

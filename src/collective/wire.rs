@@ -21,7 +21,7 @@ pub(super) struct World {
     /// The host of every rank of the link.
     pub hosts: Vec<u64>,
     /// Groups get their numbers from here.
-    pub next_context: AtomicU64,
+    pub next_context: Arc<AtomicU64>,
     patience_ns: AtomicU64,
 }
 
@@ -29,7 +29,14 @@ impl World {
     /// The ranks of `link`.
     pub fn new(link: Arc<dyn Link>, hosts: Vec<u64>) -> Self {
         let patience_ns = AtomicU64::new(PATIENCE.as_nanos() as u64);
-        Self { link, hosts, next_context: AtomicU64::new(0), patience_ns }
+        Self { link, hosts, next_context: Arc::default(), patience_ns }
+    }
+
+    /// The same with a patience of its own.
+    pub fn apart(&self) -> Self {
+        let (link, hosts) = (self.link.clone(), self.hosts.clone());
+        let patience_ns = AtomicU64::new(self.patience_ns.load(Ordering::Relaxed));
+        Self { link, hosts, next_context: self.next_context.clone(), patience_ns }
     }
 
     /// How long a rank may stay silent.

@@ -104,6 +104,7 @@ pub fn run(setup: Setup<'_>, observer: &mut dyn Observer) -> Result<Outcome, Err
         if is_due(run.trainer.done(), run.setup.plan.train.checkpoint_every) {
             run.save()?;
         }
+        run.saver.poll(&run.setup, &mut run.pace, run.observer)?;
     }
     run.finish()
 }
@@ -146,7 +147,8 @@ impl<'a, 'o> Running<'a, 'o> {
         let done = trainer.done();
         let log = agree(world.as_ref(), open_log(&setup, done))?;
         let logged = metrics::last_eval_step(&setup.folder.metrics());
-        let saver = Saver::new(&setup, found.map(|s| (done, s.path().to_owned())))?;
+        let found = found.map(|saved| (done, saved.path().to_owned()));
+        let saver = Saver::new(&setup, &trainer, &pace, found)?;
         let (votes, last_loss, evaluation) = (0, None, None);
         let mut run = Self {
             setup,
@@ -171,7 +173,9 @@ impl<'a, 'o> Running<'a, 'o> {
 
     /// One optimizer step, logged.
     fn step(&mut self) -> Result<(), Error> {
-        self.world.set_patience(self.pace.patience());
+        let patience = self.pace.patience();
+        self.world.set_patience(patience);
+        self.trainer.set_patience(patience);
         if self.pace.is_time_up() {
             self.setup.stop.ask_for_time();
         }
@@ -267,7 +271,7 @@ impl<'a, 'o> Running<'a, 'o> {
     /// The last checkpoint, and what the run leaves behind.
     fn finish(mut self) -> Result<Outcome, Error> {
         self.save()?;
-        let checkpoint = self.saver.finish(&self.setup, &mut self.pace, self.observer)?;
+        let checkpoint = self.saver.finish(&mut self.pace, self.observer)?;
         let finished = self.trainer.done() >= self.setup.plan.train.stop_after;
         Ok(Outcome {
             ending: if finished { Ending::Finished } else { Ending::Stopped { votes: self.votes } },
