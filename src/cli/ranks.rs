@@ -11,6 +11,7 @@ use crate::collective::Communicator;
 use crate::collective::Hosts;
 use crate::collective::Job;
 use crate::collective::Start;
+use crate::collective::{Binding, Bound, Oversubscription, Wish};
 use crate::config::RunConfig;
 use crate::train;
 
@@ -23,16 +24,19 @@ pub struct Rank {
     pub door: String,
     /// Name of the host of every rank.
     pub hosts: Vec<String>,
-    /// Whether all ranks are threads of this process.
-    pub in_one_process: bool,
-    /// Which of the ranks on its host it is, and how many there are.
-    pub local: (usize, usize),
+    /// The job that this process is a rank of; none where all ranks are threads of it.
+    job: Option<Job>,
 }
 
 impl Rank {
     /// Whether it speaks for the job.
     pub fn speaks(&self) -> bool {
         self.world.rank() == 0
+    }
+
+    /// Whether all ranks are threads of this process.
+    pub fn in_one_process(&self) -> bool {
+        self.job.is_none()
     }
 }
 
@@ -48,9 +52,7 @@ pub fn run(
         return in_threads(ranks, out, &body);
     }
     let job = collective::start(start)?;
-    let rank = of_process(&job);
-    // The job lives on in its communicator only, and ends with it.
-    drop(job);
+    let rank = of_process(job);
     let outcome = if rank.speaks() { body(&rank, out) } else { body(&rank, &mut Stdout::quiet()) };
     match outcome {
         Err(error) if rank.world.size() > 1 => end_all(&rank, error),
@@ -58,15 +60,10 @@ pub fn run(
     }
 }
 
-fn of_process(job: &Job) -> Rank {
+fn of_process(job: Job) -> Rank {
     let names = (0..job.world.size()).map(|rank| job.hosts.name(rank).to_owned());
-    Rank {
-        world: job.world.clone(),
-        door: job.door.clone(),
-        in_one_process: false,
-        hosts: names.collect(),
-        local: (job.hosts.local_rank(), job.hosts.local_ranks().len()),
-    }
+    let (world, door, hosts) = (job.world.clone(), job.door.clone(), names.collect());
+    Rank { world, door, hosts, job: Some(job) }
 }
 
 /// Every rank as a thread of this process.
@@ -80,10 +77,9 @@ fn in_threads(
     }
     let host = Hosts::single().name(0).to_owned();
     let rank_of = |world: Arc<dyn Communicator>| Rank {
-        local: (world.rank(), ranks),
         door: format!("{ranks} ranks as threads of one process"),
         hosts: vec![host.clone(); ranks],
-        in_one_process: true,
+        job: None,
         world,
     };
     let mut worlds = collective::threads(ranks).into_iter();
@@ -170,20 +166,46 @@ const MAX_TURNS: usize = 20;
 const GRACE: Duration = Duration::from_secs(5);
 const MAX_PLACES: usize = 8;
 
-/// The device of this rank's share of its host, and where that is, in words. Refuses more threads
-/// than cores unless `parallel.oversubscribe` asks for them.
+/// The device of this rank's share of its host, and where that is, in words. Collective. More
+/// threads than cores are refused unless `parallel.oversubscribe` asks for them.
 pub fn bind(rank: &Rank, config: &RunConfig) -> Result<(backend::Config, String), Failure> {
-    let (local, ranks) = rank.local;
+    let parallel = &config.parallel;
+    let bound = match &rank.job {
+        None => share(rank, config)?,
+        Some(job) => {
+            let threads = config.device.threads;
+            let binding = if parallel.bind { Binding::Bind } else { Binding::Leave };
+            let oversubscription = match parallel.oversubscribe {
+                true => Oversubscription::Allow,
+                false => Oversubscription::Refuse,
+            };
+            let wish = Wish { threads, binding, oversubscription };
+            collective::bind(job, &wish).map_err(train::Error::from)?
+        }
+    };
+    let threads = match config.device.threads {
+        0 => bound.threads,
+        threads => threads,
+    };
+    Ok((backend::Config { threads, ..config.device.clone() }, bound.line))
+}
+
+/// The share of a rank that is a thread of this process: the cores are not divided, but counted.
+fn share(rank: &Rank, config: &RunConfig) -> Result<Bound, Failure> {
+    let (me, ranks) = (rank.world.rank(), rank.world.size());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let asked = config.device.threads;
-    let threads = if asked > 0 || ranks == 1 { asked } else { (cores / ranks).max(1) };
+    let threads = match config.device.threads {
+        0 => (cores / ranks).max(1),
+        threads => threads,
+    };
     if threads * ranks > cores && ranks > 1 && !config.parallel.oversubscribe {
         return Err(format!(
-            "{ranks} ranks of {threads} threads on a host of {cores} cores: start fewer ranks, set \
-             device.threads lower, or allow it with --set parallel.oversubscribe=true"
+            "--ranks: {ranks} ranks of {threads} threads on {cores} cores; start fewer, lower \
+             device.threads, or allow it with --set parallel.oversubscribe=true"
         )
         .into());
     }
-    let words = format!("rank {local} of {ranks} there, {threads} threads");
-    Ok((backend::Config { threads, ..config.device.clone() }, words))
+    let plural = if threads == 1 { "" } else { "s" };
+    let line = format!("rank {me}: {threads} thread{plural} of one process");
+    Ok(Bound { line, threads })
 }

@@ -79,7 +79,7 @@ pub fn peaks(rank: &Rank, placement: &Placement) -> Result<Vec<String>, Failure>
     let bytes = bytemuck::cast_slice_mut(&mut all);
     world.all_gather(&mine.to_ne_bytes(), bytes).map_err(train::Error::from)?;
     let planned = |rank: usize| placement.memory[rank / placement.data_ranks].total();
-    if rank.in_one_process {
+    if rank.in_one_process() {
         let planned = (0..world.size()).map(planned).sum::<u64>();
         return Ok(vec![format!("{} MiB ({} predicted)", mib(mine), mib(planned))]);
     }
@@ -114,10 +114,9 @@ pub fn ranks(rank: &Rank, mesh: &Mesh, place: &str, out: &mut Stdout) -> Result<
     mine[..len].copy_from_slice(&place.as_bytes()[..len]);
     let mut all = vec![0; PLACE_BYTES * ranks];
     world.all_gather(&mine, &mut all).map_err(train::Error::from)?;
-    for (i, place) in all.chunks_exact(PLACE_BYTES).take(MAX_PLACES).enumerate() {
-        let host = rank.hosts.get(i).map_or("?", String::as_str);
+    for place in all.chunks_exact(PLACE_BYTES).take(MAX_PLACES) {
         let place = String::from_utf8_lossy(place);
-        out.line(format_args!("  rank {i:<4} on {host}: {}", place.trim_end()))?;
+        out.line(format_args!("  {}", place.trim_end()))?;
     }
     if ranks > MAX_PLACES {
         out.line(format_args!("  … and {} more", ranks - MAX_PLACES))?;

@@ -11,6 +11,7 @@ use super::output::Stdout;
 use super::progress::Progress;
 use super::ranks::Rank;
 use super::{Ending, Failure, chain, device, ranks, summary};
+use crate::backend;
 use crate::checkpoint::Attachment;
 use crate::collective;
 use crate::config::RunConfig;
@@ -80,8 +81,9 @@ fn train(
 ) -> Result<Ending, Failure> {
     let folder = RunFolder::at(&config.run.dir);
     let start = if args.resume { Start::Resume } else { Start::Anew };
-    let opened = agreed(rank, open(&config, rank, start))?;
-    let Opened { kernels, dataset, plan, place } = opened;
+    let (device, place) = ranks::bind(rank, &config)?;
+    let opened = agreed(rank, open(&config, &device, start))?;
+    let Opened { kernels, dataset, plan } = opened;
     alike(rank, &config, &dataset, &plan)?;
     let parallel = &plan.parallel;
     let mesh = Mesh::new(rank.world.clone(), parallel.stages, parallel.shards)?;
@@ -137,21 +139,18 @@ struct Opened {
     kernels: Arc<dyn Kernels>,
     dataset: Arc<Dataset>,
     plan: Plan,
-    /// Where it runs, in words.
-    place: String,
 }
 
-fn open(config: &RunConfig, rank: &Rank, start: Start) -> Result<Opened, Failure> {
+fn open(config: &RunConfig, device: &backend::Config, start: Start) -> Result<Opened, Failure> {
     if start == Start::Anew && RunFolder::at(&config.run.dir).is_taken() {
         return Err(train::Error::Taken { path: config.run.dir.clone() }.into());
     }
-    let (device, place) = ranks::bind(rank, config)?;
-    let kernels = device::open(&device)?;
+    let kernels = device::open(device)?;
     let dims = config.model.dims().map_err(|complaints| complaints.join("; "))?;
     let dataset = Arc::new(Dataset::open(&config.data, dims.vocab)?);
     check_vocab(dims.vocab, &dataset)?;
     let plan = Plan::new(&config.parts(), dataset.hash()).map_err(|all| all.join("; "))?;
-    Ok(Opened { kernels, dataset, plan, place })
+    Ok(Opened { kernels, dataset, plan })
 }
 
 /// `mine`, if no rank failed; else one rank has the error, and the others that it has.

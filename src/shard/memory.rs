@@ -68,6 +68,8 @@ pub struct RankMemory {
     pub packing: u64,
     /// Sums and layer boundaries on their way between ranks.
     pub communication: u64,
+    /// Copies of the slices of weights and moments that the rank writes to checkpoints.
+    pub checkpoint: u64,
     /// Evaluation between steps: forward only, one sequence at a time.
     pub evaluation: u64,
     /// The program itself, its libraries, threads and tables.
@@ -233,7 +235,9 @@ impl RankMemory {
         }
         let gradients = buckets(Of::Gradients);
         self.gradients = bytes(held(&gradients, Zero::Gradients));
-        self.moments = bytes(2 * held(&buckets(Of::Moments), Zero::Moments));
+        let moments = buckets(Of::Moments);
+        self.moments = bytes(2 * held(&moments, Zero::Moments));
+        self.checkpoint = bytes(3 * moments.slices(ranks));
         // A binary counter: one finished sum a level waits while the next shard is computed.
         let waiting = u128::from((job.shards / ranks).max(1).ilog2());
         self.tree = bytes(if job.is_breadth_first() {
@@ -258,7 +262,7 @@ impl RankMemory {
     }
 
     /// Classes by name, in the order of tables.
-    pub fn rows(&self) -> [(&'static str, u64); 12] {
+    pub fn rows(&self) -> [(&'static str, u64); 13] {
         [
             ("weights (f32)", self.weights),
             ("gathered weights", self.gathered),
@@ -270,6 +274,7 @@ impl RankMemory {
             ("logits", self.logits),
             ("packed operands", self.packing),
             ("communication", self.communication),
+            ("checkpoint copy", self.checkpoint),
             ("evaluation", self.evaluation),
             ("program", self.program),
         ]

@@ -32,7 +32,7 @@ fn a_limit_on_file_size_is_an_error_like_any_other() {
     let rest = ["--set", "train.stop_after=0", "--resume"];
     let args: Vec<&str> = args.iter().map(String::as_str).chain(rest).collect();
     let ran = shell("ulimit -f 30 && exec \"$PROGRAM\" \"$@\"", &args);
-    ran.refused(1, &["checkpoints", "cannot write", "File too large"]);
+    ran.refused(1, &["checkpoints", "cannot reserve room", "File too large"]);
     whole_again(&dir, &sets, &want);
 }
 
