@@ -2,6 +2,7 @@
 //! every MPI of a known ABI.
 
 use std::env;
+use std::error::Error;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::ptr;
@@ -90,14 +91,18 @@ impl Loaded {
             // linked with it. GLOBAL, because Open MPI's plug-ins look for its symbols.
             match unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_GLOBAL) } {
                 Ok(library) => return Self::from_library(library, &name),
-                Err(error) => tried.push(format!("  {name}: {error}")),
+                Err(error) => {
+                    // The loader's own words are the cause of the error.
+                    let cause = error.source().map_or_else(|| error.to_string(), |c| c.to_string());
+                    tried.push(format!("  {cause}"));
+                }
             }
         }
         Err(format!(
             "no MPI library could be loaded. Load the module or install the package of the MPI \
              whose launcher started this job (Debian: libopenmpi3 or libmpich12), or set \
-             {LIBRARY_VARIABLE} to its libmpi.so; to do without MPI, set NEUROSHARD_RENDEZVOUS \
-             (ranks then connect over TCP). Tried:\n{}",
+             {LIBRARY_VARIABLE} to its libmpi.so. To do without MPI set NEUROSHARD_RENDEZVOUS, or \
+             start by srun --mpi=none (ranks then connect over TCP). Tried:\n{}",
             tried.join("\n")
         ))
     }
