@@ -38,10 +38,11 @@ is() { [ "$(state_of "$1")" = "$2" ]; }
 ended() { case $(state_of "$1") in COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) ;; *) false ;; esac; }
 restarts() { timeout 5 scontrol -o show job "$1" | grep -o 'Restarts=[0-9]*' | cut -d= -f2; }
 words() { grep -q "$2" "neuroshard-$1.out"; }
-# A requeued job waits two minutes unless told otherwise, and cannot be told before it is pending.
-# Telling it too often would begin its wait for the scheduler anew each time.
+# A requeued job waits two minutes unless told otherwise. It must not be told before its nodes have
+# got over its first start, nor so often that its wait for the scheduler always begins anew.
 runs_again() { [ "$(restarts "$1")" -ge 1 ] && { is "$1" RUNNING || ended "$1"; }; }
 restarted() {
+  sleep 3
   timeout 5 scontrol update JobId="$1" StartTime=now 2> /dev/null
   within 4 runs_again "$1"
 }

@@ -56,6 +56,7 @@ up() {
   # Four more /dev/null: devices that Slurm hands out as GPUs.
   for i in 0 1 2 3; do mknod "$dir/gpu$i" c 1 3; done
   configuration "$nodes" > "$dir/slurm.conf"
+  : > "$dir/plugstack.conf"
   echo "Name=gpu File=$dir/gpu[0-3]" > "$dir/gres.conf"
   # Loaded at the start even where nothing uses it.
   echo "CgroupPlugin=cgroup/v1" > "$dir/cgroup.conf"
@@ -98,7 +99,7 @@ SlurmctldPidFile=$dir/run/slurmctld.pid
 SlurmdPidFile=$dir/run/slurmd.%n.pid
 SlurmctldLogFile=$dir/log/slurmctld.log
 SlurmdLogFile=$dir/log/slurmd.%n.log
-PlugStackConfig=/dev/null
+PlugStackConfig=$dir/plugstack.conf
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
