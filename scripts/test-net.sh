@@ -12,7 +12,8 @@ if [ "${1:-}" != inside ]; then
     echo "SKIPPED LOUDLY: test-net.sh: /dev/net/tun is missing, so there is no network to cut"
     exit 0
   fi
-  cargo build --locked --example netsim || exit 1
+  # Both at once, as `cargo test` has built them.
+  cargo build --locked --bins --example netsim || exit 1
   if [ -z "${NEUROSHARD:-}" ]; then
     cargo build --locked || exit 1
     NEUROSHARD=$PWD/target/debug/neuroshard
@@ -53,12 +54,15 @@ mpich() {
     "$NEUROSHARD" train --set "run.dir=$1" "${arguments[@]}" "${@:2}" > "$1.out" 2>&1
 }
 
+starts=0
 # without_mpi DIR RENDEZVOUS ARGS...: two ranks, one on each host. The exit code is that of the
 # first that failed.
 without_mpi() {
   local rank pids=() code=0
+  # Each start is a job of its own: what the last one left at the file is not for it.
+  starts=$((starts + 1))
   for rank in 0 1; do
-    NEUROSHARD_RENDEZVOUS=$2 NEUROSHARD_RANK=$rank NEUROSHARD_RANKS=2 \
+    NEUROSHARD_JOB=$starts NEUROSHARD_RENDEZVOUS=$2 NEUROSHARD_RANK=$rank NEUROSHARD_RANKS=2 \
       "$host" "n$((rank + 1))" timeout -k 2 60 "$NEUROSHARD" train --set "run.dir=$1" "${arguments[@]}" "${@:3}" \
       >> "$1.out" 2>&1 &
     pids+=($!)
