@@ -15,7 +15,6 @@ if [ "${1:-}" != inside ]; then
   # Both at once, as `cargo test` has built them.
   cargo build --locked --bins --example netsim || exit 1
   if [ -z "${NEUROSHARD:-}" ]; then
-    cargo build --locked || exit 1
     NEUROSHARD=$PWD/target/debug/neuroshard
   fi
   export NEUROSHARD WORK
@@ -32,13 +31,18 @@ fi
 host=$NETLAB/host
 cd "$WORK"
 EVIDENCE="*.out"
-STEPS=${STEPS:-200}
-SETS="$(small_run) train.steps=$STEPS"
+# So many of a longer schedule: runs that are cut must not be over before.
+STEPS=${STEPS:-60}
+SETS="$(small_run) train.steps=100000"
 arguments=()
 for set in $SETS; do arguments+=(--set "$set"); done
 
-"$NEUROSHARD" train --set run.dir=alone "${arguments[@]}" > alone.out 2>&1
-WANT=$(state_hash alone "$STEPS")
+# alone STEP: the state of one process after that step, from the beginning.
+alone() {
+  "$NEUROSHARD" train --set "run.dir=alone-$1" "${arguments[@]}" --set "train.stop_after=$1" > alone.out 2>&1
+  state_hash "alone-$1" "$1"
+}
+WANT=$(alone "$STEPS")
 [ -n "$WANT" ] || { cat alone.out; echo "0 passed, 1 failed"; exit 1; }
 
 # Four ranks, two on each host.
@@ -74,47 +78,52 @@ without_mpi() {
 trained() {
   local dir=$1
   shift
-  "$@" && same_state "$dir" "$STEPS" "$WANT"
+  "$@" --set "train.stop_after=$STEPS" && same_state "$dir" "$STEPS" "$WANT"
 }
 
-# A cut in the middle of a run of COMMAND: it must end by itself, in time, with the silent rank's
-# name; and go on when the link is back.
+# goes_on DIR COMMAND...: the command resumes the run in DIR, some steps further, to the same state
+# as that of an undisturbed process.
+goes_on() {
+  local dir=$1 step
+  shift
+  step=$(($(steps_in "$dir") + 20))
+  "$@" --resume --set "train.stop_after=$step" && same_state "$dir" "$step" "$(alone "$step")"
+}
+
+# A cut in the middle of a run of COMMAND: all ranks must end by themselves, with the name of one
+# that is silent; and the run must go on when the link is back.
 cut_off() {
-  local dir=$1 job code
+  local dir=$1 job launcher
   shift
   "$@" &
   job=$!
   within 30 has_steps "$dir" 20 || return
   "$NETLAB/ctl" cut n1 n2
+  within 45 gone "$dir" || { "$NETLAB/ctl" heal; wait $job; return 1; }
+  # Open MPI's mpirun goes on waiting for its own daemon behind the cut.
+  for launcher in $(processes_of "$dir" "$(command -v mpirun.openmpi)"); do kill -9 "$launcher"; done
   wait $job
-  code=$?
   "$NETLAB/ctl" heal
-  [ $code != 0 ] && [ $code != 85 ] && [ $code != 124 ] && [ $code != 137 ] || { echo "    exit code $code"; return 1; }
-  # Every rank names the other side: whichever's words arrive.
-  grep -qE 'rank [0-3](, [0-3])* (silent|is gone)' "$dir.out" && grep -q 'host n[12]' "$dir.out" || return
-  "$@" --resume && same_state "$dir" "$STEPS" "$WANT"
+  grep -qE '^error on rank [0-3] \(host n[12]\): step [0-9]+: rank [0-3](, [0-3])* (silent|is gone)' "$dir.out" &&
+    goes_on "$dir" "$@"
 }
 
 # Kill -9 of the rank on the second host.
 killed() {
-  local job code
+  local job
   without_mpi killed "file://$WORK/killed.meet" &
   job=$!
-  within 30 has_steps killed 20 || return
-  kill -9 "$(process_with NEUROSHARD_RANK=1)" || return
+  within 30 has_steps killed 20 && kill -9 "$(process_with NEUROSHARD_RANK=1)" || return
   wait $job
   grep -q 'rank 1 is gone' killed.out && grep -q 'rank 1 is on host n2' killed.out &&
-    without_mpi killed "file://$WORK/killed.meet" --resume && same_state killed "$STEPS" "$WANT"
+    goes_on killed without_mpi killed "file://$WORK/killed.meet"
 }
 
 check "Open MPI, 4 ranks on two hosts: the state of one process" trained open open_mpi open
 check "MPICH, 2 ranks on two hosts: the state of one process" trained mpich mpich mpich
 check "without MPI, meeting by a file: the state of one process" trained file without_mpi file "file://$WORK/meet"
 check "without MPI, meeting at an address: the state of one process" trained tcp without_mpi tcp tcp://10.77.0.1:7777
-"$NETLAB/ctl" set all delay=1 loss=0.001
-check "the same with a slow and lossy network" trained lossy without_mpi lossy tcp://10.77.0.1:7778
-"$NETLAB/ctl" set all delay=0 loss=0
-check "Open MPI, link cut: ends with the silent rank's name, resumes to the same state" cut_off cut-open open_mpi cut-open
+check "Open MPI, link cut: the ranks end with the name of a silent one, resume to the same state" cut_off cut-open open_mpi cut-open
 check "without MPI, link cut: the same" cut_off cut-file without_mpi cut-file "file://$WORK/cut.meet"
 check "kill -9 of the rank on the other host: named, resumes to the same state" killed
 summary

@@ -10,7 +10,8 @@ if [ "${1:-}" != inside ]; then
   . scripts/requirements.sh
   require_lab || exit 0
   if [ -z "${NEUROSHARD:-}" ]; then
-    cargo build --locked || exit 1
+    # Both at once, as `cargo test` has built them.
+    cargo build --locked --bins --example netsim || exit 1
     NEUROSHARD=$PWD/target/debug/neuroshard
   fi
   export NEUROSHARD

@@ -29,6 +29,12 @@ cargo test --locked
 step "ranks over real MPIs"
 scripts/test-mpi.sh
 
+step "job scripts under a real Slurm"
+scripts/test-slurm.sh
+
+step "two hosts and a network that is cut"
+scripts/test-net.sh
+
 step "benches, once each, as tests"
 cargo test --locked --benches
 

@@ -5,6 +5,7 @@ mod bad_files;
 mod commands;
 mod full_disk;
 mod interrupted;
+mod killed_ranks;
 mod launch;
 mod plan;
 mod process;

@@ -83,3 +83,15 @@ process_with() {
   done
   return 1
 }
+
+# processes_of RUN_DIR PROGRAM: ids of the processes of a program (a path) that train in RUN_DIR.
+processes_of() {
+  local process
+  for process in /proc/[0-9]*; do
+    [ "$(readlink "$process/exe")" = "$(readlink -f "$2")" ] || continue
+    tr '\0' '\n' < "$process/cmdline" 2> /dev/null | grep -qx "run.dir=$1" && echo "${process#/proc/}"
+  done
+}
+
+# gone RUN_DIR: whether no rank is left that trains there.
+gone() { [ -z "$(processes_of "$1" "$NEUROSHARD")" ]; }
