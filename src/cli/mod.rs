@@ -66,6 +66,8 @@ enum Ending {
     Done,
     /// Stopped by a signal, with a checkpoint to resume from.
     Stopped,
+    /// With a failure that has been told.
+    Failed,
 }
 
 /// Why a command failed; its sources say more.
@@ -96,6 +98,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Stopped) => ExitCode::from(STOPPED),
+        Ok(Ending::Failed) => ExitCode::from(FAILED),
         // Whoever reads our output has had enough, as `head` does.
         Err(error) if output::is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,5 +1,7 @@
 //! The ranks of a job: how they start, and how a failure of one becomes the end of all.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +57,7 @@ pub fn run(
     let rank = of_process(job);
     let outcome = if rank.speaks() { body(&rank, out) } else { body(&rank, &mut Stdout::quiet()) };
     match outcome {
-        Err(error) if rank.world.size() > 1 => end_all(&rank, error),
+        Err(error) if rank.world.size() > 1 => Ok(end_all(&rank, &error)),
         outcome => outcome,
     }
 }
@@ -103,21 +105,40 @@ fn in_threads(
     })
 }
 
-/// Tells the error, if this rank is the one to tell it, and ends the job.
-fn end_all(rank: &Rank, error: Failure) -> ! {
+/// Ends the job after a failure, which one rank tells. Where all ranks know of it they end
+/// together; else the others may be anywhere, and are ended.
+fn end_all(rank: &Rank, error: &Failure) -> Ending {
+    let world = &rank.world;
+    match told(error) {
+        Told::Shared => {
+            tell(rank, error);
+            // Who does not come has ended already.
+            let _ = world.barrier();
+            return Ending::Failed;
+        }
+        Told::ByAnother => {
+            world.set_patience(GRACE);
+            if world.barrier().is_ok() {
+                return Ending::Failed;
+            }
+        }
+        // Where several have the same to tell, the lowest speaks, and ends the others before.
+        Told::Cause | Told::Consequence => {
+            std::thread::sleep(LATENCY * world.rank().min(MAX_TURNS) as u32);
+        }
+        Told::Never => {}
+    }
+    tell(rank, error);
+    world.abort(i32::from(FAILED))
+}
+
+fn tell(rank: &Rank, error: &Failure) {
     let me = rank.world.rank();
-    // Where several have the same to tell, the lowest speaks, and ends the others before they do;
-    // whoever only heard of it speaks if that did not happen.
-    std::thread::sleep(match told(&error) {
-        Told::ByAnother => GRACE,
-        _ => LATENCY * me.min(MAX_TURNS) as u32,
-    });
     let host = rank.hosts.get(me).map_or("?", String::as_str);
     eprint!("{}", chain(error.as_ref()).replacen("error: ", &prefix(me, host), 1));
-    if let Some(line) = where_is(rank, &error) {
+    if let Some(line) = where_is(rank, error) {
         eprintln!("{line}");
     }
-    rank.world.abort(i32::from(FAILED))
 }
 
 fn prefix(rank: usize, host: &str) -> String {
@@ -136,9 +157,44 @@ fn where_is(rank: &Rank, error: &Failure) -> Option<String> {
     (!places.is_empty()).then(|| format!("  {}", places.join(", ")))
 }
 
+/// `mine`, if no rank failed; else one rank has the error, and the others that it has. Collective.
+pub fn agreed<T>(rank: &Rank, mine: Result<T, Failure>) -> Result<T, Failure> {
+    let world = rank.world.as_ref();
+    let words = |error: &Failure| chain(error.as_ref()).trim_start_matches("error: ").to_owned();
+    let note = mine
+        .as_ref()
+        .map(|_| ())
+        .map_err(|error| train::Error::Elsewhere { rank: world.rank(), what: words(error) });
+    match (train::agree(world, note), mine) {
+        (Ok(()), mine) => mine,
+        (Err(train::Error::Shared(_)), Err(mine)) => Err(Box::new(Shared(mine))),
+        // A job of one rank.
+        (Err(train::Error::Elsewhere { rank, .. }), Err(mine)) if rank == world.rank() => Err(mine),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// A failure of this rank that all others know of.
+#[derive(Debug)]
+struct Shared(Failure);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Shared {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
 /// Whose business it is to tell an error; the most telling first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
+    /// This rank's own, and all others know.
+    Shared,
     /// This rank's own.
     Cause,
     /// Another rank failed to answer.
@@ -152,6 +208,8 @@ enum Told {
 fn told(error: &Failure) -> Told {
     match error.downcast_ref::<train::Error>() {
         Some(train::Error::Elsewhere { .. }) => Told::ByAnother,
+        Some(train::Error::Shared(_)) => Told::Shared,
+        _ if error.is::<Shared>() => Told::Shared,
         Some(train::Error::Exchange { .. } | train::Error::Collective(_)) => Told::Consequence,
         _ => Told::Cause,
     }

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use super::output::Stdout;
 use super::progress::Progress;
 use super::ranks::Rank;
-use super::{Ending, Failure, chain, device, ranks, summary};
+use super::{Ending, Failure, device, ranks, summary};
 use crate::backend;
 use crate::checkpoint::Attachment;
 use crate::collective;
@@ -64,9 +64,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let config = RunConfig::load(args.run_file().as_deref(), &args.sets);
     let dir = config.as_ref().map_or_else(|_| PathBuf::from("."), |c| c.run.dir.clone());
     let start = collective::Start { run_dir: dir, patience: START_PATIENCE };
-    let config = config.map_err(|error| chain(&error));
+    let config = config.map_err(|error| error.to_string());
     ranks::run(args.ranks, &start, out, |rank, out| {
-        let config = agreed(rank, config.clone().map_err(Failure::from))?;
+        let config = ranks::agreed(rank, config.clone().map_err(Failure::from))?;
         train(args, config, rank, (&stop, begun), out)
     })
 }
@@ -82,7 +82,7 @@ fn train(
     let folder = RunFolder::at(&config.run.dir);
     let start = if args.resume { Start::Resume } else { Start::Anew };
     let (device, place) = ranks::bind(rank, &config)?;
-    let opened = agreed(rank, open(&config, &device, start))?;
+    let opened = ranks::agreed(rank, open(&config, &device, start))?;
     let Opened { kernels, dataset, plan } = opened;
     alike(rank, &config, &dataset, &plan)?;
     let parallel = &plan.parallel;
@@ -151,20 +151,6 @@ fn open(config: &RunConfig, device: &backend::Config, start: Start) -> Result<Op
     check_vocab(dims.vocab, &dataset)?;
     let plan = Plan::new(&config.parts(), dataset.hash()).map_err(|all| all.join("; "))?;
     Ok(Opened { kernels, dataset, plan })
-}
-
-/// `mine`, if no rank failed; else one rank has the error, and the others that it has.
-fn agreed<T>(rank: &Rank, mine: Result<T, Failure>) -> Result<T, Failure> {
-    let world = rank.world.as_ref();
-    let told = mine.as_ref().map(|_| ()).map_err(|error| train::Error::Elsewhere {
-        rank: world.rank(),
-        what: chain(error.as_ref()),
-    });
-    match (train::agree(world, told), mine) {
-        (Ok(()), mine) => mine,
-        (Err(train::Error::Elsewhere { rank, .. }), Err(mine)) if rank == world.rank() => Err(mine),
-        (Err(error), _) => Err(error.into()),
-    }
 }
 
 /// Whether all ranks run the same program on the same data with the same settings.

@@ -3,8 +3,8 @@
 use super::Error;
 use crate::collective::Communicator;
 
-/// `mine` if every rank succeeded. Otherwise the lowest rank that failed gets its own error, and
-/// all others [`Error::Elsewhere`] with its words. Collective.
+/// `mine` if every rank succeeded. Otherwise the lowest rank that failed gets its own error, as
+/// [`Error::Shared`], and all others [`Error::Elsewhere`] with its words. Collective.
 pub fn agree<T>(comm: &dyn Communicator, mine: Result<T, Error>) -> Result<T, Error> {
     if comm.size() == 1 {
         return mine;
@@ -25,7 +25,7 @@ pub fn agree<T>(comm: &dyn Communicator, mine: Result<T, Error>) -> Result<T, Er
         }
         let what = String::from_utf8_lossy(&note[2..(1 + tag).clamp(2, NOTE_BYTES)]).into_owned();
         return match mine {
-            Err(error) if rank == comm.rank() => Err(error),
+            Err(error) if rank == comm.rank() => Err(Error::Shared(Box::new(error))),
             _ => Err(Error::Elsewhere { rank, what }),
         };
     }

@@ -79,6 +79,9 @@ pub enum Error {
     /// Ranks could not exchange what they must, outside of a step.
     #[error(transparent)]
     Collective(#[from] collective::Error),
+    /// This rank's own failure, of which all others know.
+    #[error(transparent)]
+    Shared(Box<Error>),
     /// Another rank failed; it tells its error itself.
     #[error("rank {rank} failed: {what}")]
     Elsewhere {
