@@ -22,8 +22,6 @@ use crate::train;
 pub struct Rank {
     /// All ranks.
     pub world: Arc<dyn Communicator>,
-    /// How the ranks found each other, for logs.
-    pub door: String,
     /// Name of the host of every rank.
     pub hosts: Vec<String>,
     /// The job that this process is a rank of; none where all ranks are threads of it.
@@ -64,8 +62,8 @@ pub fn run(
 
 fn of_process(job: Job) -> Rank {
     let names = (0..job.world.size()).map(|rank| job.hosts.name(rank).to_owned());
-    let (world, door, hosts) = (job.world.clone(), job.door.clone(), names.collect());
-    Rank { world, door, hosts, job: Some(job) }
+    let (world, hosts) = (job.world.clone(), names.collect());
+    Rank { world, hosts, job: Some(job) }
 }
 
 /// Every rank as a thread of this process.
@@ -78,12 +76,8 @@ fn in_threads(
         return Err(format!("--ranks: {ranks} is not within 1..={MAX_THREAD_RANKS}").into());
     }
     let host = Hosts::single().name(0).to_owned();
-    let rank_of = |world: Arc<dyn Communicator>| Rank {
-        door: format!("{ranks} ranks as threads of one process"),
-        hosts: vec![host.clone(); ranks],
-        job: None,
-        world,
-    };
+    let rank_of =
+        |world: Arc<dyn Communicator>| Rank { hosts: vec![host.clone(); ranks], job: None, world };
     let mut worlds = collective::threads(ranks).into_iter();
     let Some(first) = worlds.next() else { return Err("there are no ranks".into()) };
     std::thread::scope(|scope| {

@@ -102,11 +102,10 @@ pub fn ranks(rank: &Rank, mesh: &Mesh, place: &str, out: &mut Stdout) -> Result<
     }
     let (ranks, stages) = (world.size(), mesh.stages());
     out.line(format_args!(
-        "ranks     {ranks}: {stages} stage{} x {}, {} shards; {}; {}",
+        "ranks     {ranks}: {stages} stage{} x {}, {} shards; {}",
         if stages == 1 { "" } else { "s" },
         mesh.data().size(),
         mesh.shards(),
-        rank.door,
         world.describe()
     ))?;
     let mut mine = vec![b' '; PLACE_BYTES];

@@ -84,10 +84,11 @@ fn train(
     let (device, place) = ranks::bind(rank, &config)?;
     let opened = ranks::agreed(rank, open(&config, &device, start))?;
     let Opened { kernels, dataset, plan } = opened;
-    alike(rank, &config, &dataset, &plan)?;
+    ranks::agreed(rank, alike(rank, &config, &dataset, &plan))?;
     let parallel = &plan.parallel;
-    let mesh = Mesh::new(rank.world.clone(), parallel.stages, parallel.shards)?;
-    let placement = placed(&plan, &mesh)?;
+    let mesh = Mesh::new(rank.world.clone(), parallel.stages, parallel.shards);
+    let mesh = ranks::agreed(rank, mesh.map_err(Failure::from))?;
+    let placement = ranks::agreed(rank, placed(&plan, &mesh))?;
     let layers = placement.stages[mesh.stage()].clone();
     let (seq_len, batch_sequences) = (plan.train.seq_len, plan.train.batch_sequences);
     let loader = Loader::new(dataset.clone(), plan.seed, seq_len, batch_sequences)?;
