@@ -2,13 +2,15 @@
 //! and time that it goes by.
 
 use neuroshard::backend;
+use neuroshard::collective;
+use neuroshard::model;
 use neuroshard::model::BlockActivations;
-use neuroshard::model::Config;
 use neuroshard::model::Dims;
 use neuroshard::model::Extent;
 use neuroshard::model::Passes;
 use neuroshard::model::Scratch;
 use neuroshard::model::Slot;
+use neuroshard::shard::Config;
 use neuroshard::shard::Forecast;
 use neuroshard::shard::Job;
 use neuroshard::shard::Machine;
@@ -18,17 +20,18 @@ use neuroshard::shard::RankMemory;
 use neuroshard::shard::StageCosts;
 use neuroshard::shard::Zero;
 use neuroshard::shard::fastest;
+use neuroshard::shard::memory_of_ranks;
 use neuroshard::shard::place;
 use neuroshard::tensor::Tensor;
 use proptest::prelude::*;
 
 fn dims(layers: usize, vocab: usize, tied: bool) -> Dims {
     let (layers, vocab, tied) = (Some(layers), Some(vocab), Some(tied));
-    Config { layers, vocab, tied, ..Config::default() }.dims().unwrap()
+    model::Config { layers, vocab, tied, ..Default::default() }.dims().unwrap()
 }
 
 fn preset(name: &str) -> Dims {
-    Config { preset: Some(name.into()), ..Config::default() }.dims().unwrap()
+    model::Config { preset: Some(name.into()), ..Default::default() }.dims().unwrap()
 }
 
 fn job(dims: Dims) -> Job {
@@ -263,6 +266,7 @@ fn state_is_what_the_model_has() {
         let one = of(&job, 1);
         assert_eq!((one.weights, one.gradients, one.moments), (bytes, gradients, 2 * bytes));
         assert_eq!((one.tree, one.gathered, one.communication), (3 * gradients, 0, 0));
+        assert_eq!(one.checkpoint, 3 * bytes);
         assert_eq!(of(&job, 8).tree, 0);
         let two = Job { zero: Zero::Gradients, ..job.clone() };
         let block = (bytes - 4 * job.dims.width as u64 - table * if tied { 1 } else { 2 }) / 6;
@@ -336,6 +340,35 @@ fn activations_are_those_that_a_stage_allocates() {
 }
 
 #[test]
+fn generation_needs_weights_and_keys_and_values() {
+    let dims = preset("tiny");
+    let need = RankMemory::of_generation(&dims, 256);
+    assert_eq!(need.weights, 4 * dims.parameters());
+    let cache = 4 * 256 * (2 * dims.kv_heads * dims.head_dim * dims.layers) as u64;
+    assert!(need.activations > cache && need.activations < 4 * cache);
+    assert_eq!((need.gradients, need.moments, need.tree, need.checkpoint), (0, 0, 0, 0));
+}
+
+#[test]
+fn ranks_of_a_host_share_what_it_has_left() {
+    let memory_of = |gib: &[f64]| {
+        let config = Config { memory_gib: gib.to_vec(), stages: 2, ..Config::default() };
+        let ranks = collective::threads(4).into_iter().map(|world| {
+            let config = config.clone();
+            std::thread::spawn(move || memory_of_ranks(world.as_ref(), &config).unwrap())
+        });
+        let ranks: Vec<_> = ranks.collect();
+        let all: Vec<_> = ranks.into_iter().map(|rank| rank.join().unwrap()).collect();
+        assert!(all.iter().all(|memory| *memory == all[0] && memory.len() == 4), "{all:?}");
+        all[0].clone()
+    };
+    assert_eq!(memory_of(&[1.5]), [3 << 29; 4]);
+    assert_eq!(memory_of(&[1.0, 2.0]), [1 << 30, 1 << 30, 2 << 30, 2 << 30]);
+    let measured = memory_of(&[]);
+    assert!(measured.iter().all(|&bytes| bytes == measured[0] && bytes > 1 << 20));
+}
+
+#[test]
 fn micro_batches_under_way_are_those_of_the_schedule() {
     let slots = |zero: Zero, stages: usize, stage: usize, data_ranks: usize| {
         let job = Job { zero, ..job(dims(6, 64, false)) };
@@ -353,7 +386,7 @@ fn micro_batches_under_way_are_those_of_the_schedule() {
 #[test]
 fn extents_of_any_size_overflow_nothing() {
     let most = Some(1 << 20);
-    let model = Config {
+    let model = model::Config {
         width: most,
         layers: most,
         heads: Some(1 << 10),
@@ -361,7 +394,7 @@ fn extents_of_any_size_overflow_nothing() {
         head_dim: Some(1 << 10),
         ffn: most,
         vocab: most,
-        ..Config::default()
+        ..Default::default()
     };
     let huge = Job {
         dims: model.dims().unwrap(),

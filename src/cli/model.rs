@@ -64,6 +64,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
         job.micro_batch_sequences, job.shards
     ))?;
     out.piece(&RankMemory::of(&job, &Place::alone(&dims)).to_string())?;
+    out.line("")?;
+    out.line(format_args!("memory of generating text of {seq_len} tokens, prompt included:"))?;
+    out.piece(&RankMemory::of_generation(&dims, seq_len).to_string())?;
     Ok(Ending::Done)
 }
 

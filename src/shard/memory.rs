@@ -214,6 +214,24 @@ impl RankMemory {
         memory
     }
 
+    /// For one process that continues texts with the model, of at most `positions` tokens
+    /// together with what it adds.
+    pub fn of_generation(dims: &Dims, positions: usize) -> Self {
+        let acts = ActivationSizes::of(dims, 1, positions);
+        let [layers, kv] = [dims.layers, 2 * dims.kv_heads * dims.head_dim].map(|x| x as u128);
+        let weights = Buckets::new(dims, &Place::alone(dims), Of::Weights);
+        let tables = positions as u128 * dims.head_dim as u128;
+        Self {
+            weights: bytes(weights.elements()),
+            // Keys and values of all tokens; of the prompt also one block at a time.
+            activations: bytes(layers * acts.tokens * kv + acts.block + 2 * acts.stream),
+            logits: bytes(dims.vocab as u128),
+            packing: bytes(acts.packing),
+            program: PROGRAM_BYTES + bytes(tables),
+            ..Self::default()
+        }
+    }
+
     /// Weights, gradients, moments, and what moves of them.
     fn add_state(&mut self, job: &Job, place: &Place) {
         let ranks = place.data_ranks;
