@@ -249,7 +249,11 @@ const CLAIM_BYTES: usize = 8 + CpuSet::MAX_CPU / 8;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
+    use crate::collective::{Hosts, Link, channels, group};
 
     fn claim(cpus: impl IntoIterator<Item = usize>, threads: usize) -> Claim {
         Claim { cpus: cpus.into_iter().collect(), threads }
@@ -339,5 +343,35 @@ mod tests {
             error.contains("3 threads of rank 5, which its launcher bound to core 2-3"),
             "{error}"
         );
+    }
+
+    /// What every rank of a job of two, on threads of this process, gets.
+    fn bound(threads: usize, oversubscription: Oversubscription) -> Vec<Result<Bound, Error>> {
+        let wish = Wish { threads, binding: Binding::Leave, oversubscription };
+        let links = channels(2);
+        std::thread::scope(|scope| {
+            let rank = |link: Arc<dyn Link>| {
+                move || {
+                    let hosts = Hosts::gather(link.as_ref(), Duration::from_secs(60))?;
+                    let world = group(link, hosts.numbers().to_vec())?;
+                    bind(&Job { world, door: "channels".into(), hosts }, &wish)
+                }
+            };
+            let ranks: Vec<_> = links.into_iter().map(|link| scope.spawn(rank(link))).collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn all_ranks_are_told_the_same() {
+        for (rank, result) in bound(1, Oversubscription::Allow).into_iter().enumerate() {
+            let Bound { line, threads } = result.unwrap();
+            assert_eq!(threads, 1);
+            assert!(line.starts_with(&format!("rank {rank} on host ")), "{line}");
+        }
+        for result in bound(1 << 20, Oversubscription::Refuse) {
+            let text = result.unwrap_err().to_string();
+            assert!(text.contains("2097152 threads of ranks 0, 1 on"), "{text}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Ranks find each other at a TCP address, or by a file on a file system that all see (rendezvous.rs,
 //! meet.rs). A rank that dies closes its connections: whoever waits for it gets [`Error::Lost`]. A network
-//! that is cut shows only by silence, which the communicator's patience bounds.
+//! that is cut shows only by silence, which the communicator's patience bounds. Each connection has two
+//! threads, which mostly sleep: this door is for some hundred ranks, MPI for more.
 
 mod addresses;
 mod handshake;
