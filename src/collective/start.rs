@@ -11,6 +11,7 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use super::hosts::Hosts;
@@ -39,9 +40,17 @@ pub struct Job {
     pub hosts: Hosts,
 }
 
-/// Brings the ranks together; collective. Every rank gets the same kind of error, so that it is
-/// enough to print that of [`is_first`].
+/// Brings the ranks together; collective. Mostly all ranks get the same error, so the first gets it a little
+/// before the others: launchers end a job when its first process fails, and it is told once.
 pub fn start(start: &Start) -> Result<Job, Error> {
+    bring_together(start).inspect_err(|_| {
+        if !is_first() {
+            thread::sleep(AFTER_THE_FIRST);
+        }
+    })
+}
+
+fn bring_together(start: &Start) -> Result<Job, Error> {
     let link: Arc<dyn Link> = match choose(&variable, &start.run_dir)? {
         Choice::Single => {
             let (world, door, hosts) = (single(), "one rank".into(), Hosts::single());
@@ -150,6 +159,9 @@ impl fmt::Debug for Job {
         write!(f, "Job({:?}, {}, {:?})", self.world, self.door, self.hosts)
     }
 }
+
+/// Longer than a launcher needs to end a job one of whose processes failed.
+const AFTER_THE_FIRST: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 mod tests {
