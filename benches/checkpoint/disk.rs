@@ -19,7 +19,7 @@ use rustix::fs::{Advice, fadvise};
 /// Weights, each with two moments: 768 MiB in all.
 const WEIGHTS: usize = 8;
 const EXTENTS: [usize; 2] = [4096, 2048];
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 const TRANSFER_BYTES: usize = 4 << 20;
 
 /// The state, whole; ranks are threads and take their slices from it.
@@ -70,48 +70,69 @@ pub fn run(full: bool) {
     let state = State::new(if full { EXTENTS } else { [64, 128] });
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let rounds = if full { ROUNDS } else { 1 };
-    let mut times = vec![Vec::new(); CASES.len()];
-    for round in 0..rounds {
-        // The order changes, so that no case is always the one after the same other.
-        for case in (0..CASES.len()).map(|i| (i + round) % CASES.len()) {
-            times[case].push(CASES[case].1(&state, dir.path()));
+    // What is read again and again.
+    let read = dir.path().join("read");
+    fs::create_dir(&read).unwrap();
+    plain_write(&state, &read);
+    save(&state, &read, 1);
+    println!("{} MiB, {rounds} rounds; medians", state.size_bytes() >> 20);
+    for group in GROUPS {
+        let mut times = vec![Vec::new(); group.len()];
+        for round in 0..rounds {
+            // The order changes, so that no case is always the one after the same other.
+            for case in (0..group.len()).map(|i| (i + round) % group.len()) {
+                // What was removed or is not yet on disk is no business of the next case.
+                rustix::fs::sync();
+                times[case].push(group[case].1(&state, dir.path()));
+            }
         }
+        print(state.size_bytes() as f64, group, &times);
     }
-    let bytes = state.size_bytes() as f64;
-    let median = |times: &mut Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
+}
+
+/// Prints the speeds of a group, and their ratios to that of its first case in the same round.
+fn print(bytes: f64, group: &[(&str, Case)], times: &[Vec<f64>]) {
+    let median = |values: &[f64]| {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
     };
-    let medians: Vec<f64> = times.iter_mut().map(median).collect();
-    println!("{:.0} MiB, median of {rounds} rounds", bytes / f64::from(1 << 20));
-    for (i, (name, _)) in CASES.iter().enumerate() {
-        // Each case stands after its own ceiling.
-        let ceiling = (0..=i).rev().find(|&j| CASES[j].0.starts_with("plain")).unwrap_or(0);
-        let (speed, ratio) = (bytes / medians[i] / 1e9, medians[ceiling] / medians[i]);
-        let (best, worst) = (times[i][0], times[i][times[i].len() - 1]);
-        println!("{name:44} {speed:6.2} GB/s {:4.0}%   {best:.3} to {worst:.3} s", 100.0 * ratio);
+    for ((name, _), case) in group.iter().zip(times) {
+        let ratios: Vec<f64> = times[0].iter().zip(case).map(|(ceiling, t)| ceiling / t).collect();
+        let (speed, ratio) = (bytes / median(case) / 1e9, 100.0 * median(&ratios));
+        let each: Vec<String> = case.iter().map(|t| format!("{t:.2}")).collect();
+        println!("{name:42} {speed:5.2} GB/s {ratio:4.0}%   seconds: {}", each.join(" "));
     }
 }
 
 type Case = fn(&State, &Path) -> f64;
 
-/// What is measured, each ceiling before those that are compared with it.
-const CASES: &[(&str, Case)] = &[
-    ("plain file, write and fsync", plain_write),
-    ("checkpoint, written by 1 rank", |state, dir| save(state, dir, 1)),
-    ("checkpoint, written by 2 ranks", |state, dir| save(state, dir, 2)),
-    ("plain file, cold read", plain_read),
-    ("checkpoint, read and verified by 1 rank", |state, dir| load(state, dir, 1)),
-    ("checkpoint, read and verified by 2 ranks", |state, dir| load(state, dir, 2)),
-    ("plain copy in memory, 1 thread", |state, _| copy(state, 1)),
-    ("stop of training with 1 thread", |state, dir| stop(state, dir, 1)),
-    ("plain copy in memory, 2 threads", |state, _| copy(state, 2)),
-    ("stop of training with 2 threads", |state, dir| stop(state, dir, 2)),
+/// What is measured: in each group first the ceiling.
+const GROUPS: &[&[(&str, Case)]] = &[
+    &[
+        ("plain file, write and fsync", plain_write),
+        ("checkpoint, written by 1 rank", |state, dir| save(state, dir, 1)),
+        ("checkpoint, written by 2 ranks", |state, dir| save(state, dir, 2)),
+    ],
+    &[
+        ("plain file, cold read", plain_read),
+        ("checkpoint, read and verified by 1 rank", |state, dir| load(state, dir, 1)),
+        ("checkpoint, read and verified by 2 ranks", |state, dir| load(state, dir, 2)),
+    ],
+    &[
+        ("plain copy in memory, 1 thread", |state, _| copy(state, 1)),
+        ("stop of training with 1 thread", |state, dir| stop(state, dir, 1)),
+    ],
+    &[
+        ("plain copy in memory, 2 threads", |state, _| copy(state, 2)),
+        ("stop of training with 2 threads", |state, dir| stop(state, dir, 2)),
+    ],
 ];
 
 fn plain_write(state: &State, dir: &Path) -> f64 {
     let path = dir.join("plain");
     let _ = fs::remove_file(&path);
+    rustix::fs::sync();
     let started = Instant::now();
     let mut file = File::create(&path).unwrap();
     for tensor in &state.tensors {
@@ -123,8 +144,7 @@ fn plain_write(state: &State, dir: &Path) -> f64 {
 }
 
 fn plain_read(state: &State, dir: &Path) -> f64 {
-    plain_write(state, dir);
-    let mut file = File::open(dir.join("plain")).unwrap();
+    let mut file = File::open(dir.join("read/plain")).unwrap();
     fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     let mut room: Vec<_> = state.tensors.iter().map(|t| vec![1.0f32; t.len()]).collect();
     let started = Instant::now();
@@ -155,6 +175,7 @@ fn pool(threads: usize) -> rayon::ThreadPool {
 fn save(state: &State, dir: &Path, ranks: usize) -> f64 {
     let dir = dir.join("checkpoints");
     let _ = fs::remove_dir_all(&dir);
+    rustix::fs::sync();
     on(ranks, |comm| {
         let contents = state.contents(1, comm.as_ref());
         checkpoint::write(&dir, &contents, comm.as_ref()).unwrap();
@@ -162,8 +183,7 @@ fn save(state: &State, dir: &Path, ranks: usize) -> f64 {
 }
 
 fn load(state: &State, dir: &Path, ranks: usize) -> f64 {
-    save(state, dir, 1);
-    let path = dir.join("checkpoints/00000001");
+    let path = dir.join("read/checkpoints/00000001");
     for entry in fs::read_dir(&path).unwrap() {
         fadvise(File::open(entry.unwrap().path()).unwrap(), 0, None, Advice::DontNeed).unwrap();
     }

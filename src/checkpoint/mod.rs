@@ -9,8 +9,10 @@
 //! not depend on who wrote them, so any number of ranks continues from any other's.
 
 mod background;
+mod blocks;
 mod digest;
 mod error;
+mod flush;
 mod folder;
 mod layout;
 mod manifest;

@@ -86,17 +86,15 @@ pub(super) fn hash_slices(
     })
 }
 
-/// The hash of every tensor, from the pieces of all ranks; `None` for one that nobody has a piece
-/// of. Collective.
-pub(super) fn hashes(
+/// Merges pieces as far as possible.
+pub(super) fn merge(
     tree: &Tree,
     table: &[Row],
-    mine: Result<Vec<Piece>, Error>,
+    pieces: Vec<Piece>,
     copies: Copies,
-    comm: &dyn Communicator,
-) -> Result<Vec<Option<Hash>>, Error> {
+) -> Result<Vec<Piece>, Error> {
     let totals: Vec<u64> = table.iter().map(|row| row.shape.len() as u64 * 4).collect();
-    let refused = |clash| match clash {
+    tree.merge(pieces, &totals, copies).map_err(|clash| match clash {
         Clash::Overlap(i) => Error::Slices {
             name: table.get(i as usize).map_or("?", |row| &row.name).into(),
             why: "two ranks have the same elements",
@@ -108,18 +106,29 @@ pub(super) fn hashes(
                 table[i as usize].name
             ),
         },
-    };
-    let merge = |pieces| tree.merge(pieces, &totals, copies).map_err(refused);
+    })
+}
+
+/// The hash of every tensor, from the pieces of all ranks; `None` for one that nobody has a piece
+/// of. Collective.
+pub(super) fn hashes(
+    tree: &Tree,
+    table: &[Row],
+    mine: Result<Vec<Piece>, Error>,
+    copies: Copies,
+    comm: &dyn Communicator,
+) -> Result<Vec<Option<Hash>>, Error> {
+    let merge = |pieces| merge(tree, table, pieces, copies);
     let merged = ranks::merge(comm, mine.and_then(merge), |a, b| merge([a, b].concat()))?;
-    let mut hashes: Vec<Option<Hash>> =
-        totals.iter().map(|&total| (total == 0).then(|| hash_bytes(&[]))).collect();
+    let nothing = |row: &Row| row.shape.is_empty().then(|| hash_bytes(&[]));
+    let mut hashes: Vec<Option<Hash>> = table.iter().map(nothing).collect();
     for piece in merged {
-        let i = piece.tensor as usize;
-        if piece.len != totals[i] {
+        let row = &table[piece.tensor as usize];
+        if piece.len != row.shape.len() as u64 * 4 {
             let why = "the ranks have it only in part";
-            return Err(Error::Slices { name: table[i].name.clone(), why });
+            return Err(Error::Slices { name: row.name.clone(), why });
         }
-        hashes[i] = Some(Hash(piece.value));
+        hashes[piece.tensor as usize] = Some(Hash(piece.value));
     }
     Ok(hashes)
 }

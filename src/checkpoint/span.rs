@@ -7,6 +7,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::blocks::InFile;
+use super::flush::Flush;
+
 /// A run of consecutive bytes.
 pub(super) trait Span: Sized + Send {
     /// Bytes brought into memory at a time: a power of two of BLAKE3 chunks.
@@ -47,6 +50,8 @@ pub(super) struct Saving<'a> {
     pub file: &'a File,
     /// Where they go.
     pub at: u64,
+    /// Hears of what is written.
+    pub flush: &'a Flush,
 }
 
 impl Span for Saving<'_> {
@@ -58,11 +63,12 @@ impl Span for Saving<'_> {
 
     fn split_at(self, at: u64) -> (Self, Self) {
         let (a, b) = self.bytes.split_at(at as usize);
-        (Self { bytes: a, ..self }, Self { bytes: b, file: self.file, at: self.at + at })
+        (Self { bytes: a, ..self }, Self { bytes: b, at: self.at + at, ..self })
     }
 
     fn visit<R>(self, look: impl FnOnce(&[u8]) -> R) -> io::Result<R> {
         self.file.write_all_at(self.bytes, self.at)?;
+        self.flush.wrote(self.bytes.len() as u64);
         Ok(look(self.bytes))
     }
 }
@@ -96,6 +102,12 @@ impl Span for Loading<'_> {
     }
 }
 
+impl InFile for Loading<'_> {
+    fn place(&self) -> (&File, u64) {
+        (self.file, self.at)
+    }
+}
+
 /// Bytes of a file that are only looked at.
 pub(super) struct OnDisk<'a> {
     /// The file.
@@ -114,7 +126,7 @@ impl Span for OnDisk<'_> {
     }
 
     fn split_at(self, at: u64) -> (Self, Self) {
-        let rest = Self { file: self.file, at: self.at + at, len: self.len - at };
+        let rest = Self { at: self.at + at, len: self.len - at, ..self };
         (Self { len: at, ..self }, rest)
     }
 
@@ -128,6 +140,12 @@ impl Span for OnDisk<'_> {
             self.file.read_exact_at(piece, self.at)?;
             Ok(look(piece))
         })
+    }
+}
+
+impl InFile for OnDisk<'_> {
+    fn place(&self) -> (&File, u64) {
+        (self.file, self.at)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Reading and verifying the tensors of a checkpoint, by all ranks together.
 
-use rayon::prelude::*;
-
+use super::blocks::{self, Block, InFile};
 use super::digest;
 use super::slice::{self, Index};
 use super::span::{Loading, OnDisk};
@@ -44,71 +43,80 @@ impl Saved {
     /// Reads targets, verifies those that are whole, and returns the pieces of the others.
     fn load(&self, tree: &Tree, targets: Vec<Target<'_>>) -> Result<Vec<Piece>, Error> {
         let index = Index::of(self.table());
-        let pieces: Result<Vec<_>, Error> =
-            targets.into_par_iter().map(|target| self.load_one(tree, &index, target)).collect();
-        Ok(pieces?.concat())
+        let mut slices = Vec::new();
+        for target in targets {
+            slices.extend(self.slice_of(&index, target)?);
+        }
+        let pieces = self.read_in_order(tree, slices)?;
+        let merged = slice::merge(tree, self.table(), pieces, Copies::Equal)?;
+        let is_whole = |piece: &Piece| piece.len == self.size_of(piece.tensor as usize);
+        let (whole, parts): (Vec<_>, Vec<_>) = merged.into_iter().partition(is_whole);
+        whole.iter().try_for_each(|p| self.compare(p.tensor as usize, Hash(p.value)))?;
+        Ok(parts)
     }
 
-    fn load_one(
-        &self,
-        tree: &Tree,
+    /// What is to be read for a target; nothing for one without elements.
+    fn slice_of<'a>(
+        &'a self,
         index: &Index<'_>,
-        target: Target<'_>,
-    ) -> Result<Vec<Piece>, Error> {
+        target: Target<'a>,
+    ) -> Result<Option<Block<Loading<'a>>>, Error> {
         let Target { group, name, shape, first, view } = target;
-        let key = group.key(&name);
-        let Some(i) = index.find(group, &name, &shape) else {
-            let what = format!("no tensor {key} of shape {shape:?}");
+        let Some(tensor) = index.find(group, &name, &shape) else {
+            let what = format!("no tensor {} of shape {shape:?}", group.key(&name));
             return Err(Error::Mismatch { path: self.path().to_owned(), what });
         };
         let floats = view.host::<f32>().ok_or_else(|| Error::Place { name: name.clone() })?;
         slice::check(&name, shape.len(), first, floats.len())?;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(floats);
         if bytes.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let (path, file) = self.file(group)?;
-        let (total, first) = (shape.len() as u64 * 4, first as u64 * 4);
-        let at = self.manifest().tensors[i].offset + first;
-        let pieces = tree
-            .pieces(i as u32, total, first, Loading { bytes, file, at })
-            .map_err(Error::io("read", &path))?;
-        match pieces[..] {
-            [whole] if whole.len == total => {
-                self.compare(i, Hash(whole.value))?;
-                Ok(Vec::new())
-            }
-            _ => Ok(pieces),
-        }
+        let (_, file) = self.file(group)?;
+        let (total, first) = (self.size_of(tensor), first as u64 * 4);
+        let at = self.manifest().tensors[tensor].offset + first;
+        Ok(Some(Block { tensor, total, first, span: Loading { bytes, file, at } }))
     }
 
     /// Hashes share `rank` of `ranks` of the bytes on disk.
     fn scan(&self, tree: &Tree, rank: usize, ranks: usize) -> Result<Vec<Piece>, Error> {
-        let sizes: Vec<u64> = self.table().iter().map(|row| row.shape.len() as u64 * 4).collect();
+        let sizes: Vec<u64> = (0..self.table().len()).map(|i| self.size_of(i)).collect();
         let all = sizes.iter().map(|&s| u128::from(s)).sum::<u128>();
         let border = |r: usize| all * r as u128 / ranks as u128;
-        let mut shares = Vec::new();
-        let mut base = 0;
-        for (i, &size) in sizes.iter().enumerate() {
+        let (mut slices, mut base) = (Vec::new(), 0);
+        for (tensor, &total) in sizes.iter().enumerate() {
             // A border inside a tensor moves down to a whole block, on both of its sides.
-            let inside = |at: u128| match at.saturating_sub(base).min(u128::from(size)) as u64 {
-                at if at == size => at,
+            let inside = |at: u128| match at.saturating_sub(base).min(u128::from(total)) as u64 {
+                at if at == total => at,
                 at => at - at % (SLICE_ELEMENTS as u64 * 4),
             };
-            let (start, end) = (inside(border(rank)), inside(border(rank + 1)));
-            if start < end {
-                shares.push((i, start, end));
+            let (first, end) = (inside(border(rank)), inside(border(rank + 1)));
+            let entry = &self.manifest().tensors[tensor];
+            if first < end {
+                let (_, file) = self.file(entry.group)?;
+                let span = OnDisk { file, at: entry.offset + first, len: end - first };
+                slices.push(Block { tensor, total, first, span });
             }
-            base += u128::from(size);
+            base += u128::from(total);
         }
-        let one = |(i, start, end): (usize, u64, u64)| {
-            let entry = &self.manifest().tensors[i];
-            let (path, file) = self.file(entry.group)?;
-            let span = OnDisk { file, at: entry.offset + start, len: end - start };
-            tree.pieces(i as u32, sizes[i], start, span).map_err(Error::io("read", &path))
-        };
-        let pieces: Result<Vec<_>, Error> = shares.into_par_iter().map(one).collect();
-        Ok(pieces?.concat())
+        self.read_in_order(tree, slices)
+    }
+
+    /// Reads and hashes slices in the order in which the files have them.
+    fn read_in_order<S: InFile>(
+        &self,
+        tree: &Tree,
+        mut slices: Vec<Block<S>>,
+    ) -> Result<Vec<Piece>, Error> {
+        let file = |tensor: usize| self.table()[tensor].group.file();
+        slices.sort_by_key(|slice| (file(slice.tensor), slice.span.place().1));
+        let failed = |tensor, error| Error::io("read", &self.path().join(file(tensor)))(error);
+        blocks::read(tree, slices, failed)
+    }
+
+    /// Bytes of tensor `i` of the table.
+    fn size_of(&self, i: usize) -> u64 {
+        self.table()[i].shape.len() as u64 * 4
     }
 
     /// Refuses tensor `i` of the table if its hash is another.

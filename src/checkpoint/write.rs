@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::digest::{self, ARITHMETIC};
+use super::flush::{self, Flush};
 use super::layout::{FileLayout, Layout};
 use super::manifest::{FORMAT, FileEntry, Manifest, TensorEntry, VERSION};
 use super::slice;
@@ -164,18 +165,18 @@ fn write_slices(
         })?;
         files.push((file.name, path, opened));
     }
-    let pieces = slice::pieces_of(table, &contents.slices, |i, first, bytes| {
-        let name = table[i].group.file();
-        let Some((_, path, file)) = files.iter().find(|f| f.0 == name) else {
-            return Err(Error::Absent { path: dir.join(name) });
-        };
-        let span = Saving { bytes, file, at: layout.offsets[i] + first };
-        tree.pieces(i as u32, layout.sizes[i], first, span).map_err(Error::io("write", path))
-    })?;
-    for (_, path, file) in &files {
-        file.sync_all().map_err(Error::io("sync", path))?;
-    }
-    Ok(pieces)
+    let open: Vec<&File> = files.iter().map(|(_, _, file)| file).collect();
+    let write = |flush: &Flush| {
+        slice::pieces_of(table, &contents.slices, |i, first, bytes| {
+            let name = table[i].group.file();
+            let Some((_, path, file)) = files.iter().find(|f| f.0 == name) else {
+                return Err(Error::Absent { path: dir.join(name) });
+            };
+            let span = Saving { bytes, file, at: layout.offsets[i] + first, flush };
+            tree.pieces(i as u32, layout.sizes[i], first, span).map_err(Error::io("write", path))
+        })
+    };
+    flush::while_flushing(&open, write, Error::io("sync", dir))
 }
 
 /// Writes what stands beside the tensors, the manifest last.
