@@ -62,7 +62,7 @@ mod tests {
         let other = file.try_clone().unwrap();
         let write = |flush: &Flush| {
             let part = vec![7; 1 << 20];
-            for _ in 0..3 * EVERY_BYTES >> 20 {
+            for _ in 0..(3 * EVERY_BYTES) >> 20 {
                 file.write_all(&part)?;
                 flush.wrote(1 << 20);
             }
