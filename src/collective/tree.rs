@@ -172,3 +172,63 @@ pub(super) fn check(want: usize, got: usize) -> Result<(), Error> {
 fn low_bits(number: usize, bits: u32) -> usize {
     number & ((1 << bits) - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::collective::call::Operation;
+    use crate::collective::frame::{FRAME, Frame};
+    use crate::collective::{Error, Link, Request, channels, group};
+
+    /// A link whose headers count one contributor more than there are.
+    #[derive(Debug)]
+    struct Miscounting(Arc<dyn Link>);
+
+    impl Link for Miscounting {
+        fn rank(&self) -> usize {
+            self.0.rank()
+        }
+
+        fn size(&self) -> usize {
+            self.0.size()
+        }
+
+        fn describe(&self) -> String {
+            self.0.describe()
+        }
+
+        fn send(&self, to: usize, tag: u32, mut bytes: Vec<u8>) -> Request {
+            if bytes.len() == FRAME {
+                let mut frame: Frame = bytemuck::pod_read_unaligned(&bytes);
+                let sum = frame.call.operation == Operation::AllReduce as u32;
+                frame.contributors += u64::from(sum);
+                bytes.copy_from_slice(bytemuck::bytes_of(&frame));
+            }
+            self.0.send(to, tag, bytes)
+        }
+
+        fn receive(&self, from: usize, tag: u32, len: usize) -> Request {
+            self.0.receive(from, tag, len)
+        }
+
+        fn abort(&self, code: i32) -> ! {
+            self.0.abort(code)
+        }
+    }
+
+    #[test]
+    fn a_sum_with_a_wrong_count_is_refused() {
+        std::thread::scope(|scope| {
+            for link in channels(2) {
+                scope.spawn(|| {
+                    let link = Arc::new(Miscounting(link));
+                    let comm = group(link, vec![1, 2]).unwrap();
+                    let refused = comm.all_reduce(&mut [1.0; 9]);
+                    let want = matches!(refused, Err(Error::Contributors { want: 1, got: 2 }));
+                    assert!(want, "{refused:?}");
+                });
+            }
+        });
+    }
+}

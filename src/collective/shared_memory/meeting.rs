@@ -1,12 +1,12 @@
 //! Where the ranks of a host meet: a barrier that notices who is dead, gone, silent or out of step.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::thread::futex;
+use rustix::thread::{CpuSet, futex, sched_getaffinity};
 
-use super::region::{CALL_WORDS, Region};
+use super::region::{CALL_WORDS, CORE_WORDS, Region};
 use crate::collective::Error;
 use crate::collective::call::Call;
 use crate::collective::frame::Verdict;
@@ -19,6 +19,17 @@ pub(super) struct Meetings {
     /// Ranks in the link, for errors.
     ranks: Vec<usize>,
     rank: usize,
+    /// How a rank waits before it sleeps; known once all have told their cores.
+    waiting: OnceLock<Waiting>,
+}
+
+/// What a waiting rank does with its core for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// Keep it: every rank has one.
+    Spin,
+    /// Leave it to the other ranks.
+    Yield,
 }
 
 impl Meetings {
@@ -27,7 +38,13 @@ impl Meetings {
         let slot = region.slot(rank);
         slot.pid.store(std::process::id(), Ordering::Relaxed);
         slot.start.store(start_of(std::process::id()).unwrap_or(0), Ordering::Release);
-        Self { world, ranks, rank }
+        // Unknown cores count as none: the rank then yields, which is never wrong.
+        if let Ok(cores) = sched_getaffinity(None) {
+            let known =
+                (0..CpuSet::MAX_CPU.min(64 * CORE_WORDS)).filter(|core| cores.is_set(*core));
+            known.for_each(|c| _ = slot.cores[c / 64].fetch_or(1 << (c % 64), Ordering::Release));
+        }
+        Self { world, ranks, rank, waiting: OnceLock::new() }
     }
 
     /// This rank's number in the link.
@@ -44,6 +61,7 @@ impl Meetings {
 
     /// Compares the calls that were announced before the last meeting, and counts contributors.
     pub fn compare(&self, region: &Region, call: &Call, turn: u64) -> Result<(), Error> {
+        self.waiting.get_or_init(|| self.how_to_wait(region));
         let turn = (turn % 2) as usize;
         let slots = || (0..self.ranks.len()).map(|rank| region.slot(rank));
         let calls: Vec<Call> = slots().map(|slot| load(&slot.calls[turn])).collect();
@@ -75,18 +93,27 @@ impl Meetings {
             }
             return Ok(());
         }
-        for spin in 0..SPINS {
+        let (tries, pause): (u32, fn()) = match self.waiting.get() {
+            Some(Waiting::Spin) => (SPINS, std::hint::spin_loop),
+            _ => (YIELDS, std::thread::yield_now),
+        };
+        for _ in 0..tries {
             if shared.meeting.load(Ordering::Acquire) != meeting {
                 return Ok(());
             }
-            if spin % YIELD_EVERY == YIELD_EVERY - 1 {
-                // The others may need this core.
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
+            pause();
         }
         self.sleep(region, call, meeting, self.world.patience_at(depth))
+    }
+
+    /// Known when all have told their cores.
+    fn how_to_wait(&self, region: &Region) -> Waiting {
+        let slots = || (0..self.ranks.len()).map(|rank| region.slot(rank));
+        let any = |word: usize| {
+            slots().fold(0, |all, slot| all | slot.cores[word].load(Ordering::Acquire))
+        };
+        let cores = (0..CORE_WORDS).map(|word| any(word).count_ones() as usize).sum::<usize>();
+        if cores >= self.ranks.len() { Waiting::Spin } else { Waiting::Yield }
     }
 
     fn sleep(
@@ -111,40 +138,44 @@ impl Meetings {
             if shared.meeting.load(Ordering::SeqCst) != meeting {
                 return Ok(());
             }
-            self.anybody_missing(region, call)?;
+            self.anybody_missing(region, call, meeting)?;
             if start.elapsed() >= patience {
                 let waited = start.elapsed();
-                let ranks = self.absent(region).map(|r| self.ranks[r]).collect();
+                let ranks = self.awaited(region).iter().map(|r| self.ranks[*r]).collect();
                 return Err(Error::Silent { ranks, waited });
             }
         }
     }
 
     /// An error if somebody gave up, or cannot come any more.
-    fn anybody_missing(&self, region: &Region, call: &Call) -> Result<(), Error> {
+    fn anybody_missing(&self, region: &Region, call: &Call, meeting: u32) -> Result<(), Error> {
         for (rank, number) in self.ranks.iter().enumerate() {
             if let Some(verdict) = verdict(region, rank) {
                 return Err(verdict.error(*number, &load(&region.slot(rank).failed), call));
             }
         }
-        for rank in self.absent(region) {
+        for rank in self.awaited(region) {
             let slot = region.slot(rank);
             let pid = slot.pid.load(Ordering::Relaxed);
             let start = slot.start.load(Ordering::Relaxed);
             let left = slot.left.load(Ordering::Acquire) != 0;
             let dead = pid != std::process::id() && start != 0 && start_of(pid) != Some(start);
-            // It may have come, and then ended, since `absent` looked.
-            if (left || dead) && self.absent(region).any(|r| r == rank) {
+            // It may have come, and then ended, since the meeting was looked at.
+            let held = region.shared().meeting.load(Ordering::SeqCst) != meeting;
+            if (left || dead) && !held {
                 return Err(Error::Lost { rank: self.ranks[rank] });
             }
         }
         Ok(())
     }
 
-    fn absent<'a>(&self, region: &'a Region) -> impl Iterator<Item = usize> + 'a {
-        let here = region.slot(self.rank).meetings.load(Ordering::Relaxed);
+    /// Those who have not come. If all have, one of them has stopped just before it said so: then
+    /// all others.
+    fn awaited(&self, region: &Region) -> Vec<usize> {
         let come = |rank: usize| region.slot(rank).meetings.load(Ordering::Acquire);
-        (0..self.ranks.len()).filter(move |rank| come(*rank) < here)
+        let others = || (0..self.ranks.len()).filter(|rank| *rank != self.rank);
+        let absent: Vec<usize> = others().filter(|rank| come(*rank) < come(self.rank)).collect();
+        if absent.is_empty() { others().collect() } else { absent }
     }
 
     /// Leaves word that this rank gave up.
@@ -209,9 +240,12 @@ fn start_of(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// Looks at the meeting's number before a rank goes to sleep: some 20 µs.
-const SPINS: u32 = 2000;
-const YIELD_EVERY: u32 = 64;
+/// Looks at the meeting's number before a rank with a core of its own goes to sleep: some 100 µs, as
+/// long as two wakings take.
+const SPINS: u32 = 8000;
+
+/// Times that a rank without one leaves its core to another before it sleeps.
+const YIELDS: u32 = 4;
 
 /// How long a sleeping rank goes without looking whether the others live.
 const SLICE: Duration = Duration::from_millis(200);

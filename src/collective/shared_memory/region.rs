@@ -62,6 +62,8 @@ pub(super) struct Slot {
     /// 1 once it has let go of the region.
     pub left: AtomicU32,
     pub start: AtomicU64,
+    /// The cores that it may run on, a bit each.
+    pub cores: [AtomicU64; CORE_WORDS],
     /// 0, or why it gave up; the next three are written before.
     pub verdict: AtomicU32,
     pub culprit: AtomicU32,
@@ -72,6 +74,9 @@ pub(super) struct Slot {
     pub calls: [[AtomicU64; CALL_WORDS]; 2],
     pub contributors: [AtomicU64; 2],
 }
+
+/// Words for as many cores as the system's own mask has.
+pub(super) const CORE_WORDS: usize = 16;
 
 /// Words of a call.
 pub(super) const CALL_WORDS: usize = size_of::<Call>() / 8;
