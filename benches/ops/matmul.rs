@@ -73,6 +73,10 @@ fn prepare_backward_weight([n, i, o]: [usize; 3], precision: Precision) -> Body 
     let (mut dweight, dout, inp) = (painted(&[o, i]), painted(&[n, o]), painted(&[n, i]));
     Box::new(move |cpu| {
         let (dweight, dout, inp) = (dweight.view_mut(), dout.view(), inp.view());
-        backward_weight(cpu, BackwardWeight { dweight, dout, inp, precision }).unwrap();
+        backward_weight(
+            cpu,
+            BackwardWeight { dweight, dout, inp, precision, start: Start::Existing },
+        )
+        .unwrap();
     })
 }

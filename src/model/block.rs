@@ -9,6 +9,7 @@ use super::pass::Pass;
 use crate::ops::OpError;
 use crate::ops::attention;
 use crate::ops::matmul;
+use crate::ops::matmul::Start;
 use crate::ops::rmsnorm;
 use crate::ops::rope;
 use crate::ops::swiglu;
@@ -73,14 +74,14 @@ pub fn forward_end(
 }
 
 /// Gradients of one block. `dstream (N, C)` is the gradient of the block's output on entry, of its
-/// input on return; `grads` is added to.
+/// input on return. Gradients of matrices begin at `start`, those of norms are added to.
 pub fn backward(
     pass: &Pass<'_>,
     layer: usize,
     weights: &BlockParams<Tensor>,
     (input, mid): (&Tensor, &Tensor),
     acts: &BlockActivations,
-    grads: &mut BlockParams<Tensor>,
+    (grads, start): (&mut BlockParams<Tensor>, Start),
     dstream: &mut Tensor,
     scratch: &mut BackwardScratch,
 ) -> Result<(), ModelError> {
@@ -88,7 +89,7 @@ pub fn backward(
     let at = |part: &'static str| move || format!("block {layer}, {part} backward");
     let BackwardScratch { dnorm, dqkv, dheads, dffn_in, dswiglu } = scratch;
     // 6
-    back(pass, dswiglu, dstream, &weights.ffn_out, &acts.swiglu, &mut grads.ffn_out)
+    back(pass, dswiglu, dstream, &weights.ffn_out, &acts.swiglu, (&mut grads.ffn_out, start))
         .at(at("ffn_out"))?;
     // 5
     let args = swiglu::Backward {
@@ -97,7 +98,7 @@ pub fn backward(
         inp: acts.ffn_in.view(),
     };
     swiglu::backward(k, args).at(at("swiglu"))?;
-    back(pass, dnorm, dffn_in, &weights.ffn_in, &acts.ffn_norm, &mut grads.ffn_in)
+    back(pass, dnorm, dffn_in, &weights.ffn_in, &acts.ffn_norm, (&mut grads.ffn_in, start))
         .at(at("ffn_in"))?;
     // 4
     let args = rmsnorm::Backward {
@@ -110,7 +111,7 @@ pub fn backward(
     };
     rmsnorm::backward(k, args).at(at("ffn_norm"))?;
     // 3
-    back(pass, dheads, dstream, &weights.attn_out, &acts.heads, &mut grads.attn_out)
+    back(pass, dheads, dstream, &weights.attn_out, &acts.heads, (&mut grads.attn_out, start))
         .at(at("attn_out"))?;
     // 2
     let args = attention::Backward {
@@ -125,7 +126,8 @@ pub fn backward(
     attention::backward(k, args).at(at("attention"))?;
     // 1
     pass.rotate(dqkv, rope::Direction::Inverse).at(at("rope"))?;
-    back(pass, dnorm, dqkv, &weights.qkv, &acts.attn_norm, &mut grads.qkv).at(at("qkv"))?;
+    back(pass, dnorm, dqkv, &weights.qkv, &acts.attn_norm, (&mut grads.qkv, start))
+        .at(at("qkv"))?;
     // The norm that stands before the block.
     let args = rmsnorm::Backward {
         dinp: dstream.view_mut(),
@@ -154,20 +156,20 @@ fn product(
     matmul::forward(pass.kernels, args)
 }
 
-/// Gradients of [`product`]: `dinp` overwritten, `dweight` added to.
+/// Gradients of [`product`]: `dinp` overwritten, `dweight` from its start.
 fn back(
     pass: &Pass<'_>,
     dinp: &mut Tensor,
     dout: &Tensor,
     weight: &Tensor,
     inp: &Tensor,
-    dweight: &mut Tensor,
+    (dweight, start): (&mut Tensor, Start),
 ) -> Result<(), OpError> {
     let precision = pass.precision;
     let (dinp, weight) = (dinp.view_mut(), weight.view());
     let args = matmul::BackwardInput { dinp, dout: dout.view(), weight, precision };
     matmul::backward_input(pass.kernels, args)?;
     let (dweight, dout, inp) = (dweight.view_mut(), dout.view(), inp.view());
-    let args = matmul::BackwardWeight { dweight, dout, inp, precision };
+    let args = matmul::BackwardWeight { dweight, dout, inp, precision, start };
     matmul::backward_weight(pass.kernels, args)
 }

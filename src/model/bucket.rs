@@ -9,6 +9,7 @@ use super::config::Dims;
 use super::head::Head;
 use super::params::BlockParams;
 use super::params::Params;
+use super::params::is_norm;
 use crate::ops::Kernels;
 use crate::ops::OpError;
 use crate::ops::elementwise;
@@ -178,9 +179,13 @@ impl Bucket<Tensor> {
         shapes.try_map(|_, shape| kernels.zeros(DType::F32, &shape))
     }
 
-    /// Sets every element to zero.
-    pub fn clear(&mut self, kernels: &dyn Kernels) -> Result<(), OpError> {
-        self.as_mut().try_map(|_, x| elementwise::fill(kernels, x.view_mut(), 0.0))?;
+    /// Prepares gradients for a chain that starts at zero: clears those that are always added to.
+    /// Those of matrices are left as they are, to be overwritten (`matmul::Start::Zero`).
+    pub fn begin(&mut self, kernels: &dyn Kernels) -> Result<(), OpError> {
+        self.as_mut().try_map(|name, x| match is_norm(name) || name == "embedding" {
+            true => elementwise::fill(kernels, x.view_mut(), 0.0),
+            false => Ok(()),
+        })?;
         Ok(())
     }
 

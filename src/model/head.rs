@@ -11,6 +11,7 @@ use super::pass::Pass;
 use crate::ops::cross_entropy;
 use crate::ops::elementwise;
 use crate::ops::matmul;
+use crate::ops::matmul::Start;
 use crate::ops::rmsnorm;
 use crate::tensor::Tensor;
 use crate::tensor::ViewMut;
@@ -84,14 +85,14 @@ impl Pass<'_> {
     }
 
     /// The loss of every token from the normalized stream, gradients of `scale` times their sum
-    /// added to `grads`; the last stream becomes its own gradient.
+    /// added to `grads` (the matrix's from `start` on); the last stream becomes its own gradient.
     pub fn head(
         &self,
         weights: Head<&Tensor>,
         scale: f32,
         slot: &mut Slot,
         scratch: &mut Scratch,
-        grads: Head<&mut Tensor>,
+        (grads, start): (Head<&mut Tensor>, Start),
     ) -> Result<(), ModelError> {
         let (kernels, precision) = (self.kernels, self.precision);
         let Scratch { branch, head, backward, .. } = scratch;
@@ -118,8 +119,9 @@ impl Pass<'_> {
             let args = matmul::BackwardWeight {
                 dweight: grads.lm_head.view_mut(),
                 dout: dlogits,
-                inp: head.final_norm.view().rows(range),
+                inp: head.final_norm.view().rows(range.clone()),
                 precision,
+                start: if range.start == 0 { start } else { Start::Existing },
             };
             matmul::backward_weight(kernels, args).at(|| "lm_head backward".into())?;
         }

@@ -11,6 +11,7 @@ use super::pass::Frame;
 use crate::ops::Kernels;
 use crate::ops::Precision;
 use crate::ops::elementwise;
+use crate::ops::matmul::Start;
 use crate::tensor::DType;
 use crate::tensor::Tensor;
 
@@ -96,9 +97,10 @@ impl NeuroLlm {
         };
         let dhead = Head { final_norm: &mut params.final_norm, lm_head };
         let weights = Head { final_norm: &self.params.final_norm, lm_head: self.head() };
-        pass.head(weights, scale, slot, scratch, dhead)?;
+        pass.head(weights, scale, slot, scratch, (dhead, Start::Existing))?;
         for (layer, weights) in self.params.blocks.iter().enumerate().rev() {
-            pass.backward(layer, weights, slot, scratch, &mut params.blocks[layer])?;
+            let grads = (&mut params.blocks[layer], Start::Existing);
+            pass.backward(layer, weights, slot, scratch, grads)?;
         }
         pass.embed_backward(slot, &mut params.embedding)
     }

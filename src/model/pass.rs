@@ -20,6 +20,7 @@ use crate::ops::Precision;
 use crate::ops::attention;
 use crate::ops::elementwise;
 use crate::ops::embedding;
+use crate::ops::matmul::Start;
 use crate::ops::rmsnorm;
 use crate::ops::rope;
 use crate::tensor::Tensor;
@@ -185,15 +186,15 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Gradients of block `layer`, added to `grads`; the last stream is the gradient of the
-    /// block's output on entry, of its input on return.
+    /// Gradients of block `layer`, added to `grads` (those of matrices from `start` on); the last
+    /// stream is the gradient of the block's output on entry, of its input on return.
     pub fn backward(
         &self,
         layer: usize,
         weights: &BlockParams<Tensor>,
         slot: &mut Slot,
         scratch: &mut Scratch,
-        grads: &mut BlockParams<Tensor>,
+        grads: (&mut BlockParams<Tensor>, Start),
     ) -> Result<(), ModelError> {
         let at = layer - slot.first_layer;
         let Scratch { branch, mids, blocks, backward, .. } = scratch;

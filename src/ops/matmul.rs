@@ -38,7 +38,7 @@ pub struct BackwardInput<'a> {
 /// Arguments of [`backward_weight`].
 #[derive(Debug)]
 pub struct BackwardWeight<'a> {
-    /// `(O, I)`, added to: the chain starts from the value there.
+    /// `(O, I)`, added to or overwritten, as `start` says.
     pub dweight: ViewMut<'a>,
     /// `(N, O)`.
     pub dout: View<'a>,
@@ -46,6 +46,17 @@ pub struct BackwardWeight<'a> {
     pub inp: View<'a>,
     /// Rounding and order.
     pub precision: Precision,
+    /// Where the chains start.
+    pub start: Start,
+}
+
+/// Where the chains of a weight gradient start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At +0: the output is overwritten.
+    Zero,
+    /// At the values there: the output is added to.
+    Existing,
 }
 
 /// `out[n,o] = sum_i inp[n,i] * weight[o,i]`.
@@ -66,7 +77,7 @@ pub fn backward_input(kernels: &dyn Kernels, args: BackwardInput<'_>) -> Result<
     kernels.matmul_backward_input(args)
 }
 
-/// `dweight[o,i] += sum_n dout[n,o] * inp[n,i]`.
+/// `dweight[o,i] = start + sum_n dout[n,o] * inp[n,i]`.
 pub fn backward_weight(kernels: &dyn Kernels, args: BackwardWeight<'_>) -> Result<(), OpError> {
     let [n, o] = matrix("matmul::backward_weight dout", &args.dout.shape())?;
     let [_, i] = matrix("matmul::backward_weight inp", &args.inp.shape())?;

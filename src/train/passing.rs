@@ -150,15 +150,14 @@ impl Passing<'_> {
     /// Loss and gradients of the head; the chain of losses of the shard goes on.
     pub fn head(&mut self, micro: usize, s: usize, weights: Head<&Tensor>) -> Result<(), Error> {
         let b = self.layout.head();
-        let Bucket::Head { final_norm, lm_head: Some(lm_head) } =
-            self.sums.open(self.kernels, b)?
-        else {
+        let (bucket, start) = self.sums.open(self.kernels, b)?;
+        let Bucket::Head { final_norm, lm_head: Some(lm_head) } = bucket else {
             unreachable!("a head's gradient is kept apart")
         };
         let slot = &mut self.slots[s];
         let pass = self.frame.pass(self.kernels, slot)?;
         let grads = Head { final_norm, lm_head };
-        pass.head(weights, self.scale, slot, self.scratch, grads)?;
+        pass.head(weights, self.scale, slot, self.scratch, (grads, start))?;
         let sum = &mut self.losses[micro / self.per_shard];
         *sum = slot.losses.host::<f32>().iter().fold(*sum, |sum, &l| sum + f64::from(l));
         Ok(())
@@ -171,7 +170,8 @@ impl Passing<'_> {
         layer: usize,
         weights: &Bucket<Tensor>,
     ) -> Result<(), Error> {
-        let grads = self.sums.open(self.kernels, self.layout.block(layer))?.block_mut();
+        let (bucket, start) = self.sums.open(self.kernels, self.layout.block(layer))?;
+        let grads = (bucket.block_mut(), start);
         let slot = &mut self.slots[s];
         let pass = self.frame.pass(self.kernels, slot)?;
         Ok(pass.backward(layer, weights.block(), slot, self.scratch, grads)?)
@@ -179,7 +179,7 @@ impl Passing<'_> {
 
     /// Gradient of the embedding.
     pub fn embed_backward(&mut self, s: usize) -> Result<(), Error> {
-        let Bucket::Embedding(dtable) = self.sums.open(self.kernels, 0)? else {
+        let Bucket::Embedding(dtable) = self.sums.open(self.kernels, 0)?.0 else {
             unreachable!("the first bucket is the embedding's")
         };
         let pass = self.frame.pass(self.kernels, &self.slots[s])?;

@@ -8,6 +8,7 @@ use crate::model::Dims;
 use crate::model::TiedHead;
 use crate::ops::Kernels;
 use crate::ops::elementwise;
+use crate::ops::matmul::Start;
 use crate::shard::Counter;
 use crate::shard::Division;
 use crate::shard::tree_values;
@@ -83,8 +84,14 @@ impl Sums {
         })
     }
 
-    /// The chain of bucket `b` over the shard under way; zeros if it begins here.
-    pub fn open(&mut self, kernels: &dyn Kernels, b: usize) -> Result<&mut Bucket<Tensor>, Error> {
+    /// The chain of bucket `b` over the shard under way, and where the next gradients of matrices
+    /// start: at zero if the chain begins here, for which all else has been cleared.
+    pub fn open(
+        &mut self,
+        kernels: &dyn Kernels,
+        b: usize,
+    ) -> Result<(&mut Bucket<Tensor>, Start), Error> {
+        let mut start = Start::Existing;
         if self.open[b].is_none() {
             let mut bucket = match self.pools[self.pool_of[b]].pop() {
                 Some(bucket) => bucket,
@@ -96,11 +103,12 @@ impl Sums {
             {
                 *layer = *here;
             }
-            bucket.clear(kernels)?;
+            bucket.begin(kernels)?;
+            start = Start::Zero;
             self.open[b] = Some(bucket);
         }
         match &mut self.open[b] {
-            Some(bucket) => Ok(bucket),
+            Some(bucket) => Ok((bucket, start)),
             None => unreachable!("just opened"),
         }
     }

@@ -196,6 +196,7 @@ fn every_level_multiplies_so() {
                 dout: View::of(&dout, &[2, O]),
                 inp: View::of(&inp, &[2, I]),
                 precision: Precision::Bf16,
+                start: Start::Existing,
             };
             backward_weight(&cpu, args).unwrap();
             assert_bits(&format!("{kind:?}, {level}"), &dweight, &want);

@@ -65,7 +65,8 @@ impl Inputs {
         let dinp_view = ViewMut::of(&mut dinp, &[n, i]);
         backward_input(cpu, BackwardInput { dinp: dinp_view, dout, weight, precision }).unwrap();
         let dweight_view = ViewMut::of(&mut dweight, &[o, i]);
-        let args = BackwardWeight { dweight: dweight_view, dout, inp, precision };
+        let start = Start::Existing;
+        let args = BackwardWeight { dweight: dweight_view, dout, inp, precision, start };
         backward_weight(cpu, args).unwrap();
         [out, dinp, dweight]
     }
@@ -212,12 +213,27 @@ fn a_weight_gradient_in_two_halves_is_that_of_the_whole() {
         let whole = inputs.run(&Cpu::new(Level::best(), 2).unwrap(), precision);
         each_cpu(|cpu, name| {
             let mut dweight = inputs.dweight.clone();
+            // From zero on the values there, even these, do not count.
+            let mut from_zero = nans(o * i);
+            let mut zeros = vec![0.0; o * i];
+            for (start, out) in [(Start::Zero, &mut from_zero), (Start::Existing, &mut zeros)] {
+                let args = BackwardWeight {
+                    dweight: ViewMut::of(out, &[o, i]),
+                    dout: View::of(&inputs.dout, &[n, o]),
+                    inp: View::of(&inputs.inp, &[n, i]),
+                    precision,
+                    start,
+                };
+                backward_weight(cpu, args).unwrap();
+            }
+            assert_bits(&format!("from zero, {precision:?}, {name}"), &from_zero, &zeros);
             for rows in [0..18, 18..n] {
                 let args = BackwardWeight {
                     dweight: ViewMut::of(&mut dweight, &[o, i]),
                     dout: View::of(&inputs.dout, &[n, o]).rows(rows.clone()),
                     inp: View::of(&inputs.inp, &[n, i]).rows(rows),
                     precision,
+                    start: Start::Existing,
                 };
                 backward_weight(cpu, args).unwrap();
             }
@@ -255,7 +271,8 @@ fn wrong_shapes_and_types_are_refused() {
     );
     let mut dweight = nans(8);
     let dweight = ViewMut::of(&mut dweight, &[2, 4]);
-    let args = BackwardWeight { dweight, dout: view(&[3, 2]), inp: view(&[2, 4]), precision };
+    let (dout, inp, start) = (view(&[3, 2]), view(&[2, 4]), Start::Zero);
+    let args = BackwardWeight { dweight, dout, inp, precision, start };
     assert_eq!(
         backward_weight(&cpu, args),
         refused("matmul::backward_weight inp", &[3, 4], &[2, 4])

@@ -18,9 +18,9 @@ use crate::ops::matmul::BackwardInput;
 use crate::ops::matmul::BackwardWeight;
 use crate::ops::matmul::Forward;
 use crate::ops::matmul::Kernel;
+use crate::ops::matmul::Start;
 use product::Operand;
 use product::Product;
-use product::Start;
 
 impl Kernel for super::Cpu {
     fn matmul_forward(&self, args: Forward<'_>) -> Result<(), OpError> {
@@ -49,7 +49,7 @@ impl Kernel for super::Cpu {
         let a = Operand::k_by_rows(host("matmul::backward_weight dout", args.dout)?, outer);
         let b = Operand::k_by_rows(host("matmul::backward_weight inp", args.inp)?, inner);
         let out = host_mut("matmul::backward_weight dweight", args.dweight)?;
-        let product = Product { a, b, k: n, precision: args.precision, start: Start::Existing };
+        let product = Product { a, b, k: n, precision: args.precision, start: args.start };
         self.run(|| product.run(self.level(), out, inner));
         Ok(())
     }

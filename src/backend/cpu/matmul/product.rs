@@ -18,6 +18,7 @@ use crate::backend::cpu::level::Level;
 use crate::backend::cpu::level::at_level;
 use crate::backend::cpu::scratch::Scratch;
 use crate::ops::Precision;
+use crate::ops::matmul::Start;
 
 /// One operand as rows (of outputs) by k.
 #[derive(Clone, Copy)]
@@ -40,15 +41,6 @@ impl<'a> Operand<'a> {
     pub fn k_by_rows(data: &'a [f32], rows: usize) -> Self {
         Self { data, row_stride: 1, k_stride: rows }
     }
-}
-
-/// Where the chains start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
-    /// At +0: the output is overwritten.
-    Zero,
-    /// At the values there: the output is added to.
-    Existing,
 }
 
 /// `out(M, N) = start + a(M, k) · b(N, k)ᵀ`.
