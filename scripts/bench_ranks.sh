@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What ranks cost and how fast they start and stop, measured on this machine; prints tables.
 #     scripts/bench_ranks.sh [speed] [start] [stop] [memory]      all of them if none is named
-#     ROUNDS=3 STEPS=12 MODELS="nano tiny"                        how long to look at the speed
+#     ROUNDS=3 STEPS=12 MODELS="nano tiny"     how long to look at the speed
+#     NEUROSHARD=...                           another program than the release build
 # A busy machine shows in every number: the load is printed beside them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,9 +11,9 @@ require_rust
 require_cc
 mpi_environment
 command -v mpirun >/dev/null || install_packages openmpi-bin || { echo "mpirun is missing: apt install openmpi-bin" >&2; exit 1; }
-cargo build --release --locked
+[ -n "${NEUROSHARD:-}" ] || cargo build --release --locked
 
-neuroshard=target/release/neuroshard
+neuroshard=${NEUROSHARD:-target/release/neuroshard}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
