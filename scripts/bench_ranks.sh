@@ -32,7 +32,7 @@ train() {
   mapfile -t words < <(settings "run.dir=$dir" "$@")
   [ "$ranks" = 1 ] || start=(mpirun -np "$ranks")
   # The bench's own shell must not stay between a signal and mpirun.
-  exec ${start[@]+"${start[@]}"} ${WRAPPER:-} $neuroshard train "${words[@]}" > "$dir.log" 2>&1
+  exec ${start[@]+"${start[@]}"} $neuroshard train "${words[@]}" > "$dir.log" 2>&1
 }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
@@ -102,36 +102,16 @@ stop() {
   done
 }
 
-# Predicted and largest resident memory of every rank.
+# Predicted and largest resident memory of every rank, as the run itself reports them.
 memory() {
-  local ranks zero stages words rank
-  cat > "$work/watched" <<'WATCHED'
-#!/usr/bin/env bash
-# Runs a command and writes the largest resident set it had, in KiB, to $PEAKS/RANK.
-rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}
-"$@" &
-while grep VmHWM "/proc/$!/status" 2> /dev/null | grep -o '[0-9]*' > "$PEAKS/now.$rank"; do
-  mv "$PEAKS/now.$rank" "$PEAKS/$rank"
-  sleep 0.1
-done
-wait $!
-WATCHED
-  chmod +x "$work/watched"
-  printf '\n%-34s %5s %10s %10s %8s\n' "memory, tiny, 8 x 256" rank predicted peak of
+  local shape dir
+  printf '\nmemory, tiny, 8 x 256 tokens a step\n'
   for shape in "2 0 1" "2 1 1" "2 2 1" "2 3 1" "4 1 1" "2 0 2" "4 1 2"; do
     set -- $shape
-    ranks=$1 zero=$2 stages=$3
-    export PEAKS=$work/peaks-$ranks-$zero-$stages
-    mkdir "$PEAKS"
-    sets=(model.preset=tiny train.steps=3 train.batch_sequences=8 "parallel.zero=$zero" "parallel.stages=$stages")
-    (WRAPPER=$work/watched train "$ranks" "$PEAKS/run" device.threads=1 "${sets[@]}") || { tail "$PEAKS/run.log"; exit 1; }
-    mapfile -t words < <(settings "${sets[@]}")
-    read -ra predicted <<< "$($neuroshard plan --ranks "$ranks" --stages "$stages" --zero "$zero" --memory 64GiB \
-      "${words[@]}" | awk '$1 == "total" { $1 = ""; gsub("MiB", ""); print }')"
-    for rank in $(seq 0 $((ranks - 1))); do
-      awk -v what="$ranks ranks, zero $zero, $stages stages" -v r="$rank" -v p="${predicted[$((rank * stages / ranks))]}" \
-        -v k="$(cat "$PEAKS/$rank")" 'BEGIN { printf "%-34s %5d %6.0f MiB %6.0f MiB %7.0f%%\n", what, r, p, k / 1024, 100 * k / 1024 / p }'
-    done
+    dir=$work/memory-$1-$2-$3
+    (train "$1" "$dir" device.threads=1 model.preset=tiny train.steps=2 train.batch_sequences=8 \
+      "parallel.zero=$2" "parallel.stages=$3") || { tail -n 20 "$dir.log"; exit 1; }
+    printf '%s ranks, zero %s, %s stage(s): %s\n' "$1" "$2" "$3" "$(sed -n 's/^peak memory *//p' "$dir.log")"
   done
 }
 
