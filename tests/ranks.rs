@@ -1,5 +1,7 @@
 //! Whole runs on many ranks: the same bits and files as on one, whatever stops them.
 
+mod run_metrics;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use neuroshard::shard::Mesh;
 use neuroshard::train;
 use neuroshard::train::{Ending, Error, Outcome, Plan};
 use neuroshard::train::{RunFolder, Setup, Silent, Start, Stop};
+use run_metrics::metrics;
 
 /// A model that trains in milliseconds, with no round extents; eight sequences a step.
 const MICRO: &str = r#"
@@ -107,19 +110,6 @@ fn run(ranks: usize, dir: &Path, sets: &[&str], start: Start) -> Vec<Outcome> {
 fn hash(outcomes: &[Outcome]) -> Hash {
     assert!(outcomes.iter().all(|o| o.state_hash == outcomes[0].state_hash));
     outcomes[0].state_hash
-}
-
-/// Lines of the metrics file without what tells of the machine.
-fn metrics(dir: &Path) -> Vec<String> {
-    let timed = ["step_ms", "exchange_ms", "tokens_per_s", "gflops", "mfu", "eval_ms"];
-    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
-            timed.iter().for_each(|key| drop(value.as_object_mut().unwrap().remove(*key)));
-            value.to_string()
-        })
-        .collect()
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Runs: the same bits however they are cut up, and nothing lost whatever ends them.
 
+mod run_metrics;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use neuroshard::shard::Mesh;
 use neuroshard::train;
 use neuroshard::train::{Ending, Error, Event, Observer, Outcome, Plan};
 use neuroshard::train::{RunFolder, Setup, Silent, Start, Stop};
+use run_metrics::metrics;
 
 /// A model that trains in milliseconds, with no round extents.
 const MICRO: &str = r#"
@@ -83,19 +86,6 @@ fn run(dir: &Path, sets: &[&str], start: Start) -> Result<Outcome, Error> {
 fn fresh(sets: &[&str]) -> Hash {
     let dir = tempfile::tempdir().unwrap();
     run(&dir.path().join("run"), sets, Start::Anew).unwrap().state_hash
-}
-
-/// Lines of the metrics file without what tells of the machine.
-fn metrics(dir: &Path) -> Vec<String> {
-    let timed = ["step_ms", "exchange_ms", "tokens_per_s", "gflops", "mfu", "eval_ms"];
-    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
-            timed.iter().for_each(|key| drop(value.as_object_mut().unwrap().remove(*key)));
-            value.to_string()
-        })
-        .collect()
 }
 
 #[test]

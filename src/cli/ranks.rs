@@ -141,6 +141,7 @@ fn prefix(rank: usize, host: &str) -> String {
 
 /// On which hosts the ranks are that an error names.
 fn where_is(rank: &Rank, error: &Failure) -> Option<String> {
+    let error = error.downcast_ref::<Shared>().map_or(error, |shared| &shared.0);
     let ranks = match error.downcast_ref::<train::Error>()? {
         train::Error::Exchange { source, .. } | train::Error::Collective(source) => source.ranks(),
         train::Error::Differs { ranks, .. } => ranks.clone(),
