@@ -242,3 +242,26 @@ fn the_odd_rank_is_named() {
         });
     }
 }
+
+#[test]
+fn a_rank_whose_weights_differ_is_named_before_they_are_saved() {
+    let temp = tempfile::tempdir().unwrap();
+    let sets = ["parallel.zero=0", "parallel.compare_every=2", "train.eval_every=0"];
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let spawn = |world: Arc<dyn Communicator>| {
+            // Other initial weights, as if its memory had changed them.
+            let seed = if world.rank() == 2 { "run.seed=2" } else { "run.seed=1" };
+            let sets = [&sets[..], &[seed]].concat();
+            let dir = temp.path();
+            scope.spawn(move || run_rank(world, dir, &sets, Start::Anew, (Stop::never(), None)))
+        };
+        let ranks: Vec<_> = collective::threads(4).into_iter().map(spawn).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    });
+    for outcome in outcomes {
+        let text = outcome.unwrap_err().to_string();
+        assert!(text.starts_with("rank 2 has other weights"), "{text}");
+        assert!(text.contains("3 others"), "{text}");
+    }
+    assert_eq!(checkpoint::list(&temp.path().join("checkpoints")).unwrap().len(), 0);
+}
