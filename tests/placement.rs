@@ -341,11 +341,13 @@ fn activations_are_those_that_a_stage_allocates() {
 
 #[test]
 fn generation_needs_weights_and_keys_and_values() {
-    let dims = preset("tiny");
+    let dims = dims(6, 4096, false);
     let need = RankMemory::of_generation(&dims, 256);
     assert_eq!(need.weights, 4 * dims.parameters());
-    let cache = 4 * 256 * (2 * dims.kv_heads * dims.head_dim * dims.layers) as u64;
-    assert!(need.activations > cache && need.activations < 4 * cache);
+    // A layer more keeps its keys and values, and nothing else.
+    let deeper = RankMemory::of_generation(&Dims { layers: 7, ..dims }, 256);
+    let kept = 4 * 256 * (2 * dims.kv_heads * dims.head_dim) as u64;
+    assert_eq!(deeper.activations - need.activations, kept);
     assert_eq!((need.gradients, need.moments, need.tree, need.checkpoint), (0, 0, 0, 0));
 }
 
