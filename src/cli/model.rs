@@ -65,7 +65,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     ))?;
     out.piece(&RankMemory::of(&job, &Place::alone(&dims)).to_string())?;
     out.line("")?;
-    out.line(format_args!("memory of generating text of {seq_len} tokens, prompt included:"))?;
+    out.line(format_args!(
+        "memory of generating text of {seq_len} tokens, at most (where all but one are the prompt):"
+    ))?;
     out.piece(&RankMemory::of_generation(&dims, seq_len).to_string())?;
     Ok(Ending::Done)
 }
