@@ -93,3 +93,51 @@ fn announce<S: InFile>(batch: &[Block<S>]) {
 
 /// Twice this is being read or hashed at a time.
 const BATCH_BYTES: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::super::SLICE_ELEMENTS;
+    use super::super::digest::hash_bytes;
+    use super::super::span::OnDisk;
+    use super::super::subtree::Copies;
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn batches_do_not_show_in_hashes() {
+        let slice = SLICE_ELEMENTS as u64 * 4;
+        // Longer than two batches with a tail, exactly one batch, small.
+        let totals = [2 * BATCH_BYTES + 5 * slice + 4, BATCH_BYTES, slice - 4, 3 * slice];
+        let len = totals.iter().sum::<u64>();
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 31 % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let tree = Tree::new();
+        // Cut nowhere, at odd places, just beside the border of a batch.
+        for cut in [0, slice, 7 * slice, BATCH_BYTES - slice, BATCH_BYTES + slice] {
+            let (mut slices, mut at) = (Vec::new(), 0);
+            for (tensor, &total) in totals.iter().enumerate() {
+                let cut = if cut < total { cut } else { 0 };
+                for (first, end) in [(0, cut), (cut, total)].into_iter().filter(|(a, b)| a < b) {
+                    let span = OnDisk { file: &file, at: at + first, len: end - first };
+                    slices.push(Block { tensor, total, first, span });
+                }
+                at += total;
+            }
+            let pieces = read(&tree, slices, |_, e| panic!("{e}")).unwrap();
+            let found = tree.merge(pieces, &totals, Copies::Refused).unwrap();
+            let mut at = 0;
+            for (tensor, &len) in totals.iter().enumerate() {
+                let value = hash_bytes(&bytes[at as usize..(at + len) as usize]).0;
+                let want = Piece { tensor: tensor as u32, offset: 0, len, value };
+                assert_eq!(found[tensor], want, "cut at {cut}");
+                at += len;
+            }
+            assert_eq!(found.len(), totals.len());
+        }
+        let span = OnDisk { file: &file, at: len - slice, len: 2 * slice };
+        let beyond = vec![Block { tensor: 0, total: 2 * slice, first: 0, span }];
+        let failed = |_, e| Error::io("read", "x".as_ref())(e);
+        assert!(matches!(read(&tree, beyond, failed), Err(Error::Io { .. })));
+    }
+}
