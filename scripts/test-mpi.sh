@@ -127,8 +127,10 @@ every_family() {
 # The second door, cargo feature `mpi`, is linked with the MPI whose headers are there.
 linked_door() {
   local ranks lack=
-  command -v mpicc.openmpi >/dev/null || lack+=" libopenmpi-dev"
-  [ -n "$(find /usr/lib -name 'libclang*.so*' -print -quit 2>/dev/null)" ] || lack+=" libclang-dev"
+  # The compiler's wrapper comes with openmpi-bin, the headers do not; of libclang only the package
+  # for development has the plain names.
+  [ -f "$(mpicc.openmpi --showme:incdirs 2>/dev/null | cut -d' ' -f1)/mpi.h" ] || lack+=" libopenmpi-dev"
+  [ -n "$(find /usr/lib \( -name libclang.so -o -name 'libclang-[0-9]*.so' \) -print -quit)" ] || lack+=" libclang-dev"
   command -v mpirun.openmpi >/dev/null || lack+=" openmpi-bin"
   if [ -n "$lack" ]; then
     printf '\nSKIPPED LOUDLY: the cargo feature mpi (apt install%s)\n' "$lack"
