@@ -98,7 +98,7 @@ rank_killed() {
   local job
   job=$(train) && within 40 has_steps "$(run_of "$job")" 20 && kill -9 "$(process_with SLURM_JOB_ID="$job" SLURM_PROCID=2)" &&
     within 20 ended "$job" && is "$job" FAILED && words "$job" "FAILED with code" &&
-    words "$job" "rank 2" && words "$job" "host" && words "$job" "step"
+    words "$job" '^error on rank [0-3] (host .*): step [0-9]*: rank 2 is gone' && words "$job" 'rank 2 is on host'
 }
 
 refused() {
