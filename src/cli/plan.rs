@@ -201,7 +201,7 @@ fn print(choice: &Choice, machine: &Machine, out: &mut Stdout) -> Result<(), Fai
     let recompute =
         if job.passes == crate::model::Passes::Recomputed { "recomputed" } else { "stored" };
     out.line(format_args!(
-        "placement   {} stages of {} ranks, zero {}, activations {recompute}",
+        "placement   stages: {}, ranks in each: {}, zero {}, activations {recompute}",
         input.stages,
         input.data_ranks(),
         u8::from(job.zero),

@@ -248,7 +248,7 @@ fn start_of(pid: u32) -> Option<u64> {
 const SPINS: u32 = 2000;
 
 /// Of so many, one leaves the core to others: where another program or thread keeps a rank from
-/// its core, spinning alone made an all-reduce three to five times slower.
+/// its core, spinning alone made an all-reduce much slower.
 const YIELD_EVERY: u32 = 64;
 
 /// Times that a rank without one leaves its core to another before it sleeps.

@@ -344,7 +344,7 @@ impl Turn<'_> {
 }
 
 /// Bytes of its buffer that a rank moves between two meetings: seven times as much, of every rank of
-/// a few, fits the last cache. Half and double were slower.
+/// a few, fits the last cache. What is best differs from machine to machine, and not by much.
 const STEP: usize = 512 << 10;
 
 /// f32 summed at a time: 8 KiB, in the first cache.
