@@ -66,6 +66,9 @@ pub fn before(
 pub fn memory(placement: &Placement, out: &mut Stdout) -> Result<(), Failure> {
     let all: Vec<String> = placement.memory.iter().map(|stage| mib(stage.total())).collect();
     match &all[..] {
+        [one] if placement.data_ranks == 1 => {
+            out.line(format_args!("memory    {one} MiB predicted"))
+        }
         [one] => out.line(format_args!("memory    {one} MiB predicted, on every rank")),
         all => out.line(format_args!("memory    {} MiB predicted, by stage", all.join(", "))),
     }
