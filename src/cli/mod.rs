@@ -108,6 +108,12 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// An error and its causes as the words of another error.
+fn words(error: &dyn Error) -> String {
+    let text = chain(error);
+    text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
+}
+
 /// An error and its causes, one line each. What a message already says is not repeated.
 fn chain(error: &dyn Error) -> String {
     let mut text = format!("error: {error}\n");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::output::Stdout;
-use super::{Ending, FAILED, Failure, chain};
+use super::{Ending, FAILED, Failure, chain, words};
 use crate::backend;
 use crate::collective;
 use crate::collective::Communicator;
@@ -155,7 +155,6 @@ fn where_is(rank: &Rank, error: &Failure) -> Option<String> {
 /// `mine`, if no rank failed; else one rank has the error, and the others that it has. Collective.
 pub fn agreed<T>(rank: &Rank, mine: Result<T, Failure>) -> Result<T, Failure> {
     let world = rank.world.as_ref();
-    let words = |error: &Failure| chain(error.as_ref()).trim_start_matches("error: ").to_owned();
     let note = mine
         .as_ref()
         .map(|_| ())

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use super::output::Stdout;
 use super::progress::Progress;
 use super::ranks::Rank;
-use super::{Ending, Failure, device, ranks, summary};
+use super::{Ending, Failure, device, ranks, summary, words};
 use crate::backend;
 use crate::checkpoint::Attachment;
 use crate::collective;
@@ -64,7 +64,7 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let config = RunConfig::load(args.run_file().as_deref(), &args.sets);
     let dir = config.as_ref().map_or_else(|_| PathBuf::from("."), |c| c.run.dir.clone());
     let start = collective::Start { run_dir: dir, patience: START_PATIENCE };
-    let config = config.map_err(|error| error.to_string());
+    let config = config.map_err(|error| words(&error));
     ranks::run(args.ranks, &start, out, |rank, out| {
         let config = ranks::agreed(rank, config.clone().map_err(Failure::from))?;
         train(args, config, rank, (&stop, begun), out)
