@@ -155,10 +155,10 @@ fn where_is(rank: &Rank, error: &Failure) -> Option<String> {
 /// `mine`, if no rank failed; else one rank has the error, and the others that it has. Collective.
 pub fn agreed<T>(rank: &Rank, mine: Result<T, Failure>) -> Result<T, Failure> {
     let world = rank.world.as_ref();
-    let note = mine
-        .as_ref()
-        .map(|_| ())
-        .map_err(|error| train::Error::Elsewhere { rank: world.rank(), what: words(error) });
+    let note = mine.as_ref().map(|_| ()).map_err(|error| train::Error::Elsewhere {
+        rank: world.rank(),
+        what: words(error.as_ref()),
+    });
     match (train::agree(world, note), mine) {
         (Ok(()), mine) => mine,
         (Err(train::Error::Shared(_)), Err(mine)) => Err(Box::new(Shared(mine))),
