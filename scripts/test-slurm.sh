@@ -28,10 +28,11 @@ fi
 project=$PWD
 cd "$2"
 EVIDENCE="*.out *.ranks.log slurm/log/slurmctld.log"
-STEPS=${STEPS:-300}
+STEPS=${STEPS:-600}
 RANKS='4 ranks on n\[1-2\]'
 export SETS
-SETS="$(small_run) train.steps=$STEPS"
+# Evaluations make the runs long enough to be interrupted, and change no state.
+SETS="$(small_run) train.steps=$STEPS train.eval_every=1 train.eval_sequences=32"
 
 submit() { timeout 20 sbatch --parsable "$@"; }
 state_of() { timeout 5 scontrol -o show job "$1" 2> /dev/null | grep -o 'JobState=[A-Z_]*' | cut -d= -f2; }

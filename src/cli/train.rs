@@ -27,6 +27,7 @@ use crate::shard::Placement;
 use crate::shard::PlacementInput;
 use crate::train;
 use crate::train::Observer;
+use crate::train::Outcome;
 use crate::train::Plan;
 use crate::train::RunFolder;
 use crate::train::Setup;
@@ -116,13 +117,26 @@ fn train(
     progress.finish();
     let outcome = outcome?;
     let peaks = summary::peaks(rank, &placement)?;
+    let ended = tell(outcome, (&peaks, &dataset, &folder), rank, out)?;
+    // Nobody leaves while another still works: an MPI would take that for the end of the job.
+    rank.world.barrier().map_err(train::Error::from)?;
+    Ok(ended)
+}
+
+/// What the rank that speaks tells at the end.
+fn tell(
+    outcome: Outcome,
+    (peaks, dataset, folder): (&[String], &Arc<Dataset>, &RunFolder),
+    rank: &Rank,
+    out: &mut Stdout,
+) -> Result<Ending, Failure> {
     if let train::Ending::Stopped { votes } = outcome.ending {
         let (by, step) = (train::reasons(votes), outcome.trainer.done());
         out.line(format_args!("stopped by {by} after step {step}; go on with --resume"))?;
         return Ok(Ending::Stopped);
     }
     if rank.speaks() {
-        summary::after(&outcome, &peaks, &dataset, &folder, out)?;
+        summary::after(&outcome, peaks, dataset, folder, out)?;
     }
     Ok(Ending::Done)
 }

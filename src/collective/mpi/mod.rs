@@ -25,7 +25,7 @@ use std::process;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Error, Link, Request};
 use crate::collective::{launcher, panics};
@@ -160,10 +160,21 @@ impl Drop for Mpi {
         if let Some(owner) = owner
             && owner.thread().id() != thread::current().id()
         {
-            let _ = owner.join();
+            // All ranks have said goodbye, or will be ended. MPICH 4.0 over UCX sometimes never
+            // returns from Finalize: one rank waits for messages that the other no longer answers.
+            let asked = Instant::now();
+            while !owner.is_finished() && asked.elapsed() < END_PATIENCE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if owner.is_finished() {
+                let _ = owner.join();
+            }
         }
     }
 }
+
+/// How long the end of MPI may take before the process leaves without it.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for Mpi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
