@@ -71,7 +71,7 @@ pub enum Error {
     /// Ranks could not exchange what they must.
     #[error("step {step}: {source}; the checkpoints are intact: start again with --resume")]
     Exchange {
-        /// The step under way; the last one done is the one before.
+        /// The step under way, or the last one, if it came between steps.
         step: u64,
         /// Who, and how.
         source: collective::Error,

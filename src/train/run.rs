@@ -98,13 +98,8 @@ pub struct Outcome {
 pub fn run(setup: Setup<'_>, observer: &mut dyn Observer) -> Result<Outcome, Error> {
     let mut run = Running::start(setup, observer)?;
     while run.trainer.done() < run.setup.plan.train.stop_after && run.votes == 0 {
-        run.step()?;
-        run.compare_if_due()?;
-        run.evaluate_if_due()?;
-        if is_due(run.trainer.done(), run.setup.plan.train.checkpoint_every) {
-            run.save()?;
-        }
-        run.saver.poll(&run.setup, &mut run.pace, run.observer)?;
+        let turn = run.turn();
+        turn.map_err(|error| in_step(run.trainer.done(), error))?;
     }
     run.finish()
 }
@@ -169,6 +164,17 @@ impl<'a, 'o> Running<'a, 'o> {
             run.evaluate_if_due()?;
         }
         Ok(run)
+    }
+
+    /// One step, and what is due after it.
+    fn turn(&mut self) -> Result<(), Error> {
+        self.step()?;
+        self.compare_if_due()?;
+        self.evaluate_if_due()?;
+        if is_due(self.trainer.done(), self.setup.plan.train.checkpoint_every) {
+            self.save()?;
+        }
+        self.saver.poll(&self.setup, &mut self.pace, self.observer)
     }
 
     /// One optimizer step, logged.
@@ -332,7 +338,7 @@ fn open_log(setup: &Setup<'_>, done: u64) -> Result<Option<Log>, Error> {
     Log::resume(&path, done).map(Some).map_err(Error::file("open", &path))
 }
 
-/// An error of communication, with the step in which it came.
+/// An error of communication, with the step in or after which it came.
 fn in_step(step: u64, error: Error) -> Error {
     match error {
         Error::Collective(source) => Error::Exchange { step, source },
