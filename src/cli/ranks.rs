@@ -129,10 +129,13 @@ fn end_all(rank: &Rank, error: &Failure) -> Ending {
 fn tell(rank: &Rank, error: &Failure) {
     let me = rank.world.rank();
     let host = rank.hosts.get(me).map_or("?", String::as_str);
-    eprint!("{}", chain(error.as_ref()).replacen("error: ", &prefix(me, host), 1));
+    let mut text = chain(error.as_ref()).replacen("error: ", &prefix(me, host), 1);
     if let Some(line) = where_is(rank, error) {
-        eprintln!("{line}");
+        text.push_str(&line);
+        text.push('\n');
     }
+    // In one piece: other ranks and the launcher write to the same place.
+    eprint!("{text}");
 }
 
 fn prefix(rank: usize, host: &str) -> String {
