@@ -48,7 +48,7 @@ impl Training {
             &Parts {
                 run: &train::Run::default(),
                 model: &model::Config { preset: Some(preset.into()), ..Default::default() },
-                numerics: &Numerics { profile },
+                numerics: &Numerics { profile, ..Default::default() },
                 parallel: &shard::Config { shards, ..Default::default() },
                 train: &train::Config {
                     steps: 1_000_000,

@@ -217,7 +217,7 @@ fn by_definition(sets: &[&str]) -> (f64, f64) {
     let (config, plan, loader) = plan_of(&case(1, 1, sets));
     let kernels = backend::select(&config.device).unwrap();
     let k = kernels.as_ref();
-    let (dims, seq_len, precision) = (plan.dims, plan.train.seq_len, plan.profile.precision());
+    let (dims, seq_len, precision) = (plan.dims, plan.train.seq_len, plan.precision);
     let params = Params::random(k, &dims, plan.seed).unwrap();
     let model = NeuroLlm::new(k, dims, precision, params, seq_len).unwrap();
     let each = plan.train.batch_sequences / plan.parallel.shards;

@@ -95,6 +95,7 @@ fn dtype(precision: Precision) -> &'static str {
     match precision {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
+        Precision::Tc(_) => "tc",
     }
 }
 

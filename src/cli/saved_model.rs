@@ -69,7 +69,7 @@ impl SavedModel {
             targets.push(Target::whole(Group::Weights, name, tensor.view_mut()));
         }
         self.saved.read_into(targets, collective::single().as_ref())?;
-        let precision = self.config.numerics.profile.precision();
+        let precision = self.config.numerics.precision();
         Ok(NeuroLlm::new(kernels, self.dims, precision, params, positions)?)
     }
 

@@ -35,7 +35,7 @@ pub fn before(
         dims.width,
         dims.vocab
     ))?;
-    out.line(format_args!("device    {}, profile {}", kernels.describe(), plan.profile.name()))?;
+    out.line(format_args!("device    {}, profile {}", kernels.describe(), plan.precision.name()))?;
     let dataset = loader.dataset();
     match (&config.data.dir, dataset.entropy_floor()) {
         (Some(dir), _) => out.line(format_args!(

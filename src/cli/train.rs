@@ -93,7 +93,7 @@ fn train(
     let layers = placement.stages[mesh.stage()].clone();
     let (seq_len, batch_sequences) = (plan.train.seq_len, plan.train.batch_sequences);
     let loader = Loader::new(dataset.clone(), plan.seed, seq_len, batch_sequences)?;
-    let peak = kernels.peak_flops(plan.profile.precision());
+    let peak = kernels.peak_flops(plan.precision);
     summary::before(&plan, &loader, kernels.as_ref(), &config, out)?;
     summary::memory(&placement, out)?;
     summary::ranks(rank, &mesh, &place, out)?;

@@ -77,7 +77,61 @@ pub enum Precision {
     /// Inputs rounded to bf16 (nearest even); one chain of f32 FMAs over pairs of k ascending,
     /// within a pair the odd element first; subnormal inputs and results flushed to zero.
     Bf16,
+    /// bf16 inputs, activations and outputs; chains of a tensor core's sums (docs/ARITHMETIC.md,
+    /// section 16).
+    Tc(TensorCore),
 }
+
+impl Precision {
+    /// Its profile's name, for logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Tc(TensorCore::Hopper) => "tc",
+            Self::Tc(TensorCore::Ampere) => "tc (ampere)",
+        }
+    }
+
+    /// Type of activations and their gradients, and of weights where they enter products.
+    pub fn activations(self) -> DType {
+        match self {
+            Self::F32 | Self::Bf16 => DType::F32,
+            Self::Tc(_) => DType::Bf16,
+        }
+    }
+}
+
+/// Whose tensor-core sums are meant: they differ in two numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TensorCore {
+    /// Hopper and Blackwell.
+    #[default]
+    Hopper,
+    /// Ampere and Ada.
+    Ampere,
+}
+
+impl TensorCore {
+    /// Products in one sum (G).
+    pub const fn group(self) -> usize {
+        match self {
+            Self::Hopper => 16,
+            Self::Ampere => 8,
+        }
+    }
+
+    /// Fraction bits below the largest exponent of a sum (F).
+    pub const fn fraction_bits(self) -> i32 {
+        match self {
+            Self::Hopper => 25,
+            Self::Ampere => 24,
+        }
+    }
+}
+
+/// A tensor core's products take k in steps of this many, padded with zeros.
+pub const TC_STEP: usize = 16;
 
 /// Why an operation was refused or failed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops;
 use crate::ops::Precision;
 
 /// `[run]`: where a run is kept, and its seed.
@@ -28,9 +29,33 @@ impl Default for Run {
 pub struct Numerics {
     /// Default `bf16`.
     pub profile: Profile,
+    /// Whose tensor-core sums the `tc` profile means: `hopper` (also Blackwell) or `ampere` (also
+    /// Ada). Default `hopper`. Other profiles do not look at it.
+    pub tensor_core: TensorCore,
 }
 
-/// An arithmetic. Both are exact to the bit on every device; see docs/ARITHMETIC.md.
+/// Whose tensor cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TensorCore {
+    /// Hopper and Blackwell.
+    #[default]
+    Hopper,
+    /// Ampere and Ada.
+    Ampere,
+}
+
+impl TensorCore {
+    /// Its name in a run file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hopper => "hopper",
+            Self::Ampere => "ampere",
+        }
+    }
+}
+
+/// An arithmetic. All are exact to the bit on every device; see docs/ARITHMETIC.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
@@ -39,22 +64,29 @@ pub enum Profile {
     /// Matrix products of inputs rounded to bf16, summed in f32; all else f32.
     #[default]
     Bf16,
+    /// Matrix products as tensor cores compute them; activations in bf16.
+    Tc,
+}
+
+impl Numerics {
+    /// How matrix products round.
+    pub fn precision(&self) -> Precision {
+        match (self.profile, self.tensor_core) {
+            (Profile::F32, _) => Precision::F32,
+            (Profile::Bf16, _) => Precision::Bf16,
+            (Profile::Tc, TensorCore::Hopper) => Precision::Tc(ops::TensorCore::Hopper),
+            (Profile::Tc, TensorCore::Ampere) => Precision::Tc(ops::TensorCore::Ampere),
+        }
+    }
 }
 
 impl Profile {
-    /// How its matrix products round.
-    pub fn precision(self) -> Precision {
-        match self {
-            Self::F32 => Precision::F32,
-            Self::Bf16 => Precision::Bf16,
-        }
-    }
-
     /// Its name in a run file.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Tc => "tc",
         }
     }
 }

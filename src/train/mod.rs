@@ -32,7 +32,7 @@ mod tally;
 mod update;
 
 pub use agree::{agree, same};
-pub use config::{Config, Numerics, Profile, Run};
+pub use config::{Config, Numerics, Profile, Run, TensorCore};
 pub use error::Error;
 pub use evaluate::{Evaluated, Evaluation, evaluate, evaluate_model};
 pub use folder::RunFolder;

@@ -15,6 +15,7 @@ use crate::crypto::Hash;
 use crate::crypto::Hasher;
 use crate::model;
 use crate::model::Dims;
+use crate::ops::Precision;
 use crate::optim;
 use crate::shard;
 
@@ -49,7 +50,7 @@ pub struct Plan {
     /// Whether backward recomputes activations.
     pub recompute: bool,
     /// The arithmetic.
-    pub profile: Profile,
+    pub precision: Precision,
     /// Seed of every random number.
     pub seed: u64,
     /// Micro-batches in an optimizer step.
@@ -89,7 +90,7 @@ impl Plan {
             optim: parts.optim.clone(),
             dims,
             recompute: parts.model.recompute(),
-            profile: parts.numerics.profile,
+            precision: parts.numerics.precision(),
             seed: parts.run.seed,
             grad_accum_steps: train.batch_sequences / train.micro_batch_sequences,
             tokens_per_step: (train.batch_sequences * train.seq_len) as u64,
@@ -206,6 +207,10 @@ fn covered(parts: &Parts<'_>, dims: &Dims, data: Hash) -> BTreeMap<String, Strin
         all.insert(key.to_owned(), value);
     }
     // One shard is what runs had before there were shards: their plans are still the same.
+    if parts.numerics.profile == Profile::Tc {
+        let core = parts.numerics.tensor_core.name();
+        all.insert("numerics.tensor_core".to_owned(), core.to_owned());
+    }
     let shards = parts.parallel.shards(train.batch_sequences);
     if shards > 1 {
         all.insert("parallel.shards".to_owned(), shards.to_string());

@@ -204,7 +204,7 @@ impl Trainer {
         };
         let slots = (0..under_way).map(|_| Slot::new(k, dims, &extent));
         Ok(Self {
-            frame: Frame::new(k, *dims, plan.profile.precision(), train.seq_len)?,
+            frame: Frame::new(k, *dims, plan.precision, train.seq_len)?,
             state: State::new(k, plan, &layout, division, fill)?,
             sums: Sums::new(k, dims, &layout, (division, shards, order))?,
             slots: slots.collect::<Result<_, _>>()?,
@@ -247,7 +247,7 @@ impl Trainer {
         for ((_, to), (_, from)) in params.as_mut().into_named().into_iter().zip(here) {
             elementwise::copy(k, to.view_mut(), from.view())?;
         }
-        let precision = plan.profile.precision();
+        let precision = plan.precision;
         Ok(Some(NeuroLlm::new(k, plan.dims, precision, params, plan.train.seq_len)?))
     }
 

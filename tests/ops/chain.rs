@@ -79,6 +79,7 @@ pub fn bound(precision: Precision, k: usize, sum_abs: f64) -> f64 {
     let floor = f64::from(f32::MIN_POSITIVE);
     match precision {
         Precision::F32 => 1.01 * chain * sum_abs + k * floor * f64::from(f32::EPSILON),
+        Precision::Tc(_) => unreachable!("has a bound of its own"),
         Precision::Bf16 => 1.01 * (chain + 2.0 / 256.0 + 1.0 / 65536.0) * sum_abs + 4.0 * k * floor,
     }
 }

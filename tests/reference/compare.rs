@@ -17,7 +17,7 @@ pub fn tolerance(precision: Precision, dims: &Dims, rows: usize) -> f64 {
     let longest = dims.width.max(2 * dims.ffn).max(dims.vocab).max(rows) as f64;
     let each = match precision {
         Precision::F32 => (longest / 2.0).sqrt() * 2f64.powi(-24),
-        Precision::Bf16 => (2.0f64 / 3.0).sqrt() * 2f64.powi(-9),
+        Precision::Bf16 | Precision::Tc(_) => (2.0f64 / 3.0).sqrt() * 2f64.powi(-9),
     };
     2.0 * each * (2.0 * 8.0 * (dims.layers + 1) as f64).sqrt()
 }

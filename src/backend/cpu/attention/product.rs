@@ -43,6 +43,7 @@ impl Product<'_> {
         let product = self;
         match precision {
             Precision::F32 => at_level!(level, chains(product: &Product<'_>, out: &mut [f32])),
+            Precision::Tc(_) => unreachable!("tensor-core products have their own kernels"),
             Precision::Bf16 => flush::with(level, || {
                 at_level!(level, chains_flushed(product: &Product<'_>, out: &mut [f32]));
             }),

@@ -19,6 +19,7 @@ pub(super) fn padded(k: usize, precision: Precision) -> usize {
     match precision {
         Precision::F32 => k,
         Precision::Bf16 => k.next_multiple_of(2),
+        Precision::Tc(_) => k.next_multiple_of(crate::ops::TC_STEP),
     }
 }
 

@@ -137,6 +137,7 @@ impl How {
     fn of(precision: Precision, level: Level) -> Self {
         match precision {
             Precision::F32 => Self::Plain,
+            Precision::Tc(_) => unreachable!("tensor-core products have their own kernels"),
             #[cfg(target_arch = "x86_64")]
             Precision::Bf16 => pairs::Proof::of(level).map_or(Self::Flushed, Self::Pairs),
             #[cfg(not(target_arch = "x86_64"))]
