@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::Lanes;
 
 /// Lanes in one 256-bit register.
@@ -100,18 +102,50 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn bf16(self) -> Self {
         unsafe {
-            let bits = _mm256_castps_si256(self.0);
-            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
-            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
-            let rounded = _mm256_blendv_epi8(_mm256_add_epi32(bits, half), quiet, nan);
-            let rounded = _mm256_and_si256(rounded, _mm256_set1_epi32(0xffff_0000u32 as i32));
+            let rounded = _mm256_castps_si256(self.nearest_bf16().0);
             let exponent = _mm256_and_si256(rounded, _mm256_set1_epi32(0x7f80_0000));
             let tiny = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
             let sign = _mm256_set1_epi32(i32::MIN);
             let zeroed = _mm256_and_si256(rounded, sign);
             Self(_mm256_castsi256_ps(_mm256_blendv_epi8(rounded, zeroed, tiny)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn nearest_bf16(self) -> Self {
+        unsafe {
+            let upper = _mm256_set1_epi32(0xffff_0000u32 as i32);
+            Self(_mm256_castsi256_ps(_mm256_and_si256(self.upper_half(), upper)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(src: *const bf16) -> Self {
+        unsafe {
+            let x = _mm256_cvtepu16_epi32(_mm_loadu_si128(src.cast()));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(x)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_first(src: *const bf16, count: usize) -> Self {
+        unsafe {
+            let mut a = [bf16::ZERO; 8];
+            std::ptr::copy_nonoverlapping(src, a.as_mut_ptr(), count);
+            Self::load_bf16(a.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, dst: *mut bf16) {
+        unsafe {
+            let x = _mm256_srli_epi32::<16>(self.upper_half());
+            let (low, high) = (_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+            _mm_storeu_si128(dst.cast(), _mm_packus_epi32(low, high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_first(self, dst: *mut bf16, count: usize) {
+        unsafe {
+            let mut a = [bf16::ZERO; 8];
+            self.store_bf16(a.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(a.as_ptr(), dst, count);
         }
     }
     #[inline(always)]
@@ -154,6 +188,26 @@ impl Lanes for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 }
+
+impl Avx2 {
+    /// Bits whose upper half is the number as a bf16, nearest even; NaN stays NaN.
+    ///
+    /// # Safety
+    /// avx2 is available.
+    #[inline(always)]
+    unsafe fn upper_half(self) -> __m256i {
+        // SAFETY: avx2 by this function's contract.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
+            _mm256_blendv_epi8(_mm256_add_epi32(bits, half), quiet, nan)
+        }
+    }
+}
+
 /// `rows` vectors of the first `columns` elements of rows, the rest zero.
 ///
 /// # Safety

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::Avx2;
 use super::Lanes;
 use super::avx2::load_rows;
@@ -100,17 +102,45 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn bf16(self) -> Self {
         unsafe {
-            let bits = _mm512_castps_si512(self.0);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
-            let rounded = _mm512_add_epi32(bits, half);
-            let quiet = _mm512_set1_epi32(0x0040_0000);
-            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
-            let rounded = _mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000u32 as i32));
+            let rounded = _mm512_castps_si512(self.nearest_bf16().0);
             let tiny = _mm512_testn_epi32_mask(rounded, _mm512_set1_epi32(0x7f80_0000));
             let sign = _mm512_set1_epi32(i32::MIN);
             Self(_mm512_castsi512_ps(_mm512_mask_and_epi32(rounded, tiny, rounded, sign)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn nearest_bf16(self) -> Self {
+        unsafe {
+            let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
+            Self(_mm512_castsi512_ps(_mm512_and_si512(self.upper_half(), upper)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(src: *const bf16) -> Self {
+        unsafe {
+            let x = _mm512_cvtepu16_epi32(_mm256_loadu_si256(src.cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(x)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_first(src: *const bf16, count: usize) -> Self {
+        unsafe {
+            let x = _mm256_maskz_loadu_epi16(((1u32 << count) - 1) as u16, src.cast());
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, dst: *mut bf16) {
+        unsafe {
+            let x = _mm512_srli_epi32::<16>(self.upper_half());
+            _mm256_storeu_si256(dst.cast(), _mm512_cvtepi32_epi16(x));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_first(self, dst: *mut bf16, count: usize) {
+        unsafe {
+            let x = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.upper_half()));
+            _mm256_mask_storeu_epi16(dst.cast(), ((1u32 << count) - 1) as u16, x);
         }
     }
     #[inline(always)]
@@ -165,5 +195,25 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn prefetch(at: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+}
+
+impl Avx512 {
+    /// Bits whose upper half is the number as a bf16, nearest even; NaN stays NaN. (`vcvtneps2bf16`
+    /// would take subnormal numbers as zero.)
+    ///
+    /// # Safety
+    /// avx512f is available.
+    #[inline(always)]
+    unsafe fn upper_half(self) -> __m512i {
+        // SAFETY: avx512f by this function's contract.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let rounded = _mm512_add_epi32(bits, half);
+            _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000))
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Lanes in plain Rust: the canonical level.
 
+use half::bf16;
+
 use super::Lanes;
 
 /// Lanes in plain Rust.
@@ -101,6 +103,37 @@ impl Lanes for Portable {
         Self(self.0.map(crate::backend::cpu::flush::bf16))
     }
     #[inline(always)]
+    unsafe fn nearest_bf16(self) -> Self {
+        Self(self.0.map(|x| f32::from_bits(upper_half(x) & 0xffff_0000)))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(src: *const bf16) -> Self {
+        // SAFETY: 16 readable elements by the trait's contract.
+        let x = unsafe { src.cast::<[bf16; 16]>().read_unaligned() };
+        Self(x.map(|x| f32::from_bits(u32::from(x.to_bits()) << 16)))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_first(src: *const bf16, count: usize) -> Self {
+        let mut a = [bf16::ZERO; 16];
+        // SAFETY: `count` readable elements by the trait's contract; 16 in the array.
+        unsafe {
+            std::ptr::copy_nonoverlapping(src, a.as_mut_ptr(), count);
+            Self::load_bf16(a.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, dst: *mut bf16) {
+        let x = self.0.map(|x| bf16::from_bits((upper_half(x) >> 16) as u16));
+        // SAFETY: 16 writable elements by the trait's contract.
+        unsafe { dst.cast::<[bf16; 16]>().write_unaligned(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_first(self, dst: *mut bf16, count: usize) {
+        let x = self.0.map(|x| bf16::from_bits((upper_half(x) >> 16) as u16));
+        // SAFETY: `count` writable elements by the trait's contract.
+        unsafe { std::ptr::copy_nonoverlapping(x.as_ptr(), dst, count) }
+    }
+    #[inline(always)]
     unsafe fn transpose<const BF16: bool>(
         src: *const f32,
         src_stride: usize,
@@ -119,4 +152,13 @@ impl Lanes for Portable {
             }
         }
     }
+}
+
+/// Bits whose upper half is `x` as a bf16, nearest even; NaN stays NaN. No branches, so that loops
+/// over it become vector code.
+#[inline(always)]
+fn upper_half(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    if x.is_nan() { bits | 0x0040_0000 } else { nearest }
 }
