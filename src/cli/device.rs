@@ -20,7 +20,8 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Opens the device.
     pub fn open(&self) -> Result<Arc<dyn Kernels>, Failure> {
-        open(&backend::Config { level: self.level.clone(), threads: self.threads })
+        let (level, threads) = (self.level.clone(), self.threads);
+        open(&backend::Config { level, threads, ..backend::Config::default() })
     }
 }
 

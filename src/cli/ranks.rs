@@ -242,7 +242,13 @@ pub fn bind(rank: &Rank, config: &RunConfig) -> Result<(backend::Config, String)
         0 => bound.threads,
         threads => threads,
     };
-    Ok((backend::Config { threads, ..config.device.clone() }, bound.line))
+    // Ranks of one host take its GPUs in order, unless the run file names one.
+    let local = match &rank.job {
+        None => rank.world.rank(),
+        Some(job) => job.hosts.local_rank(),
+    };
+    let index = Some(config.device.index.unwrap_or(local));
+    Ok((backend::Config { threads, index, ..config.device.clone() }, bound.line))
 }
 
 /// The share of a rank that is a thread of this process: the cores are not divided, but counted.

@@ -1,0 +1,195 @@
+//! What a CUDA device offers, whoever plays it: the driver of a GPU, or the emulator on a CPU.
+//!
+//! Everything a [`Door`] is asked for happens in the order of asking, as on one CUDA stream;
+//! [`Door::read`] and [`Door::synchronize`] wait. Nothing here panics: a machine without a driver
+//! gets a [`Fault`].
+
+use std::fmt::Debug;
+
+/// A device address; null where there is no memory (an empty tensor).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub u64);
+
+impl Address {
+    /// The address `bytes` further on.
+    pub fn plus(self, bytes: usize) -> Self {
+        Self(self.0 + bytes as u64)
+    }
+}
+
+/// Memory of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes nobody uses.
+    pub free_bytes: u64,
+    /// All bytes.
+    pub total_bytes: u64,
+}
+
+/// One argument of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arg {
+    /// A pointer to device memory.
+    Pointer(Address),
+    /// `uint32_t`.
+    U32(u32),
+    /// `int32_t`.
+    I32(i32),
+    /// `uint64_t` or `size_t`.
+    U64(u64),
+    /// `float`.
+    F32(f32),
+}
+
+impl Arg {
+    /// The value as a kernel's parameter: its bytes come first, zeros after (x86-64 and every GPU
+    /// are little-endian).
+    pub fn word(self) -> u64 {
+        match self {
+            Self::Pointer(Address(x)) | Self::U64(x) => x,
+            Self::U32(x) => x.into(),
+            Self::I32(x) => (x as u32).into(),
+            Self::F32(x) => x.to_bits().into(),
+        }
+    }
+}
+
+/// One launch of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// The kernel's name, as in its `.cu` file.
+    pub kernel: &'static str,
+    /// Blocks: x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block: x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+    /// In the order of the kernel's parameters.
+    pub args: &'a [Arg],
+}
+
+/// A CUDA device, seen through its one stream.
+pub trait Door: Debug + Send + Sync {
+    /// For logs: `cuda:0 NVIDIA H200`.
+    fn describe(&self) -> String;
+    /// Major and minor: (9, 0) is Hopper.
+    fn compute_capability(&self) -> (u32, u32);
+    /// Memory now.
+    fn memory(&self) -> Result<Memory, Fault>;
+    /// `bytes` zero bytes, aligned to 256; null for none.
+    fn alloc(&self, bytes: usize) -> Result<Address, Fault>;
+    /// Gives back what [`Self::alloc`] gave. A failure shows at the next call.
+    fn free(&self, address: Address);
+    /// Copies from the host; `from` may change as soon as this returns.
+    fn write(&self, to: Address, from: &[u8]) -> Result<(), Fault>;
+    /// Copies to the host, and waits.
+    fn read(&self, to: &mut [u8], from: Address) -> Result<(), Fault>;
+    /// Copies on the device; the ranges do not overlap.
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<(), Fault>;
+    /// Sets bytes to zero.
+    fn clear(&self, to: Address, bytes: usize) -> Result<(), Fault>;
+    /// Runs a kernel.
+    ///
+    /// The arguments are the kernel's parameters in number, order and type, and its accesses stay
+    /// inside live allocations: only the launchers of this backend call this, each next to the
+    /// kernel it launches.
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), Fault>;
+    /// Waits for everything, and tells whether any of it failed.
+    fn synchronize(&self) -> Result<(), Fault>;
+}
+
+/// Why a device cannot be had, or failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No CUDA driver is installed.
+    #[error(
+        "there is no NVIDIA driver here (libcuda.so.1 was not found); install one, or use \
+         device.kind = \"cpu\""
+    )]
+    NoDriver,
+    /// The driver is older than the kernels need.
+    #[error(
+        "the NVIDIA driver supports CUDA {}.{}, and {}.{} is needed; update it (580 or newer)",
+        .have / 1000, .have % 1000 / 10, .want / 1000, .want % 1000 / 10
+    )]
+    DriverTooOld {
+        /// Version it supports: 1000 * major + 10 * minor.
+        have: u32,
+        /// Version needed.
+        want: u32,
+    },
+    /// There are not that many GPUs.
+    #[error(
+        "there is no GPU {index}: {count} can be seen (CUDA_VISIBLE_DEVICES and device.index choose)"
+    )]
+    NoDevice {
+        /// The GPU asked for.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The GPU has no bf16 tensor cores.
+    #[error(
+        "the GPU has compute capability {}.{}; 8.0 (Ampere) or newer is needed for bf16",
+        .capability.0, .capability.1
+    )]
+    NoBf16 {
+        /// Its compute capability.
+        capability: (u32, u32),
+    },
+    /// This program was built where no nvcc was.
+    #[error(
+        "this program was built without kernels: run scripts/setup-cuda.sh (or set NVCC), then \
+         build it again"
+    )]
+    BuiltWithoutKernels,
+    /// Not enough memory.
+    #[error("out of device memory: {bytes} bytes asked for, {free} free of {total}")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Bytes free.
+        free: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// No embedded module has this kernel.
+    #[error("no kernel is called {0}; a kernel and its launcher come from different versions")]
+    NoKernel(String),
+    /// A launch was refused.
+    #[error("kernel {kernel}: {cause}")]
+    Launch {
+        /// The kernel.
+        kernel: &'static str,
+        /// The driver's words.
+        cause: String,
+    },
+    /// The device failed and takes no more work from this process.
+    #[error(
+        "the device failed in or before kernel {after_kernel}: {cause}; the process must end (the \
+         last checkpoint is good)"
+    )]
+    Sticky {
+        /// The kernel launched last when the failure showed.
+        after_kernel: String,
+        /// The driver's words.
+        cause: String,
+    },
+    /// A call of the driver failed otherwise.
+    #[error("{call}: {cause}")]
+    Driver {
+        /// The call.
+        call: &'static str,
+        /// The driver's words.
+        cause: String,
+    },
+    /// The emulator cannot be had, or refused.
+    #[error("the emulator {path}: {cause}")]
+    Emulator {
+        /// Its library.
+        path: String,
+        /// Its words.
+        cause: String,
+    },
+}

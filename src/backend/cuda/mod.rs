@@ -1,0 +1,78 @@
+//! NVIDIA GPUs: launchers of the kernels in `kernels/*.cu`, one file per operation.
+//!
+//! A launcher checks types and places, and hands addresses and extents to a [`Door`]: the driver of
+//! a GPU, or the emulator that runs the same kernels, compiled from the same files, on a CPU.
+
+mod adamw;
+mod attention;
+mod buffer;
+mod cross_entropy;
+pub mod door;
+mod elementwise;
+mod embedding;
+mod launch;
+mod matmul;
+mod norm;
+mod rmsnorm;
+mod rope;
+mod swiglu;
+
+use std::sync::Arc;
+
+use buffer::Buffer;
+use door::Door;
+
+use crate::ops::Kernels;
+use crate::ops::OpError;
+use crate::ops::Precision;
+use crate::tensor::DType;
+use crate::tensor::Shape;
+use crate::tensor::Tensor;
+
+/// Kernels of a CUDA device, all on one stream.
+#[derive(Clone, Debug)]
+pub struct Cuda {
+    door: Arc<dyn Door>,
+}
+
+impl Cuda {
+    /// On the device behind `door`.
+    pub fn new(door: Arc<dyn Door>) -> Self {
+        Self { door }
+    }
+
+    /// The device.
+    pub fn door(&self) -> &Arc<dyn Door> {
+        &self.door
+    }
+}
+
+impl Kernels for Cuda {
+    fn describe(&self) -> String {
+        self.door.describe()
+    }
+
+    fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError> {
+        let bytes = Shape::new(shape).len() * dtype.size_bytes();
+        let address = self.door.alloc(bytes).map_err(|fault| self.failed("zeros", fault))?;
+        let buffer = Buffer::new(self.door.clone(), address);
+        Ok(Tensor::from_device(Box::new(buffer), dtype, shape))
+    }
+
+    /// What NVIDIA states of the SXM parts, dense (data sheets of A100, H100, H200 and B200); not a
+    /// number for others.
+    fn peak_flops(&self, precision: Precision) -> f64 {
+        let (products, fmas) = match self.door.compute_capability() {
+            (8, 0) => (312e12, 19.5e12),
+            (9, 0) => (989.4e12, 66.9e12),
+            (10, 0) => (2250e12, 75e12),
+            _ => (f64::NAN, f64::NAN),
+        };
+        if matches!(precision, Precision::Tc(_)) { products } else { fmas }
+    }
+}
+
+/// For operations that have no kernel yet.
+fn unbuilt<T>(op: &'static str) -> Result<T, OpError> {
+    Err(OpError::Launch { op, cause: "not built yet".into() })
+}
