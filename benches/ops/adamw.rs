@@ -13,7 +13,6 @@ const SCALARS: Scalars = Scalars {
     step_size: 1e-3,
     inv_sqrt_bias2: 1.1,
     eps: 1e-8,
-    decay: 0.9999,
 };
 
 pub fn cases(size: Size) -> Vec<Case> {
@@ -23,9 +22,11 @@ pub fn cases(size: Size) -> Vec<Case> {
         v.host_mut::<f32>().iter_mut().for_each(|v| *v = v.abs());
         Box::new(move |cpu| {
             let (param, m, v) = (param.view_mut(), m.view_mut(), v.view_mut());
-            step(cpu, Step { param, m, v, grad: grad.view(), scalars: SCALARS }).unwrap();
+            let grad = grad.view();
+            let tensors = Tensors { param, m, v, grad, copy: None, decay: 0.9999 };
+            update(cpu, &mut [tensors], SCALARS).unwrap();
         })
     };
     let work = Work::Bytes(7 * n * size_of::<f32>());
-    vec![Case { op: "adamw", name: format!("step/f32/{n}"), work, prepare: Box::new(prepare) }]
+    vec![Case { op: "adamw", name: format!("update/f32/{n}"), work, prepare: Box::new(prepare) }]
 }

@@ -202,6 +202,19 @@ pub fn expect_shape(what: &'static str, got: &[usize], want: &[usize]) -> Result
     Err(OpError::Shape { what, want: want.to_vec(), got: got.to_vec() })
 }
 
+/// Checks one argument's element type.
+pub fn expect_dtype(what: &'static str, got: DType, want: DType) -> Result<(), OpError> {
+    if got == want { Ok(()) } else { Err(OpError::Place { what, want, got }) }
+}
+
+/// The type of an activation, which may be f32 or bf16 and decides which contract holds.
+pub(crate) fn activation(what: &'static str, got: DType) -> Result<DType, OpError> {
+    match got {
+        DType::F32 | DType::Bf16 => Ok(got),
+        DType::U32 => Err(OpError::Place { what, want: DType::F32, got }),
+    }
+}
+
 /// The two extents of a matrix argument.
 pub(crate) fn matrix(what: &'static str, shape: &[usize]) -> Result<[usize; 2], OpError> {
     match *shape {

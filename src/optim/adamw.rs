@@ -12,6 +12,8 @@ use crate::tensor::ViewMut;
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
     scalars: adamw::Scalars,
+    /// Factor of the weights that decay.
+    decay: f32,
 }
 
 impl Update {
@@ -30,22 +32,30 @@ impl Update {
             step_size: (lr / bias1) as f32,
             inv_sqrt_bias2: (1.0 / bias2.sqrt()) as f32,
             eps: config.eps as f32,
-            decay: (1.0 - lr * config.weight_decay) as f32,
         };
-        Self { scalars }
+        Self { scalars, decay: (1.0 - lr * config.weight_decay) as f32 }
     }
 
-    /// Moves elements of the weight called `name`; all four views are of the same elements.
+    /// Elements of the weight called `name`, for [`Self::apply`]; all views are of the same ones.
+    /// `copy` (bf16) receives the new weights where products read them from there.
+    pub fn of<'a>(
+        &self,
+        name: &str,
+        param: ViewMut<'a>,
+        (m, v): (ViewMut<'a>, ViewMut<'a>),
+        grad: View<'a>,
+        copy: Option<ViewMut<'a>>,
+    ) -> adamw::Tensors<'a> {
+        let decay = if is_norm(name) { 1.0 } else { self.decay };
+        adamw::Tensors { param, m, v, grad, copy, decay }
+    }
+
+    /// Moves all of `weights`, in one call of the device.
     pub fn apply(
         &self,
         kernels: &dyn Kernels,
-        name: &str,
-        param: ViewMut<'_>,
-        (m, v): (ViewMut<'_>, ViewMut<'_>),
-        grad: View<'_>,
+        weights: &mut [adamw::Tensors<'_>],
     ) -> Result<(), OpError> {
-        let decay = if is_norm(name) { 1.0 } else { self.scalars.decay };
-        let scalars = adamw::Scalars { decay, ..self.scalars };
-        adamw::step(kernels, adamw::Step { param, m, v, grad, scalars })
+        adamw::update(kernels, weights, self.scalars)
     }
 }

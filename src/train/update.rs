@@ -56,20 +56,18 @@ impl Trainer {
     /// Sums of squares of every block of gradient that this rank owns, in canonical order.
     pub(super) fn block_sums(&self, kernels: &dyn Kernels) -> Result<Vec<f32>, Error> {
         let division = self.state.division;
-        let mut all = vec![0.0; self.tally.blocks(self.mesh.world().rank())];
-        let mut rest = &mut all[..];
+        let mut owned = Vec::new();
         for (grads, shapes) in self.sums.done.iter().zip(&self.state.shapes) {
             let Some(grads) = grads else { unreachable!("every bucket has been summed") };
-            shapes.as_ref().zip(grads.as_ref()).try_map(|_, (shape, grad)| {
+            for (_, (shape, grad)) in shapes.as_ref().zip(grads.as_ref()).into_named() {
                 let len = shape.iter().product();
-                let owned = division.owned(len);
-                let count = owned.len().div_ceil(norm::BLOCK);
-                let (sums, later) = std::mem::take(&mut rest).split_at_mut(count);
-                rest = later;
-                norm::block_sums(kernels, sums, slice(grad.view(), &division.gradient(len), &owned))
-            })?;
+                let held = division.gradient(len);
+                owned.push(slice(grad.view(), &held, &division.owned(len)));
+            }
         }
-        Ok(all)
+        let mut sums = vec![0.0; self.tally.blocks(self.mesh.world().rank())];
+        norm::block_sums_of(kernels, &mut sums, &owned)?;
+        Ok(sums)
     }
 
     /// Moves all weights by one step, and completes them where ranks hold them whole.
@@ -81,8 +79,15 @@ impl Trainer {
         let (zero, stages) = (self.state.division.zero, self.mesh.stages());
         let complete = matches!(zero, Zero::Moments | Zero::Gradients);
         let mut pending = Vec::new();
-        for (b, mut bucket) in std::mem::take(&mut self.state.weights).into_iter().enumerate() {
-            self.update_bucket(kernels, step, b, &mut bucket)?;
+        let mut weights = std::mem::take(&mut self.state.weights);
+        // Buckets that go to other ranks leave one by one, all others move in one call.
+        if !complete {
+            self.update_buckets(kernels, step, 0, &mut weights)?;
+        }
+        for (b, mut bucket) in weights.into_iter().enumerate() {
+            if complete {
+                self.update_buckets(kernels, step, b, std::slice::from_mut(&mut bucket))?;
+            }
             if self.plan.dims.tied && stages > 1 {
                 self.pass_table_on(&mut bucket)?;
             }
@@ -95,34 +100,40 @@ impl Trainer {
         self.neighbours.flush()
     }
 
-    fn update_bucket(
+    /// Moves the weights of `buckets`, the first of which is bucket `first`, in one call.
+    fn update_buckets(
         &mut self,
         kernels: &dyn Kernels,
         step: &optim::Update,
-        b: usize,
-        bucket: &mut Bucket<Tensor>,
+        first: usize,
+        buckets: &mut [Bucket<Tensor>],
     ) -> Result<(), Error> {
         let state = &mut self.state;
         let division = state.division;
-        let Some(grads) = &self.sums.done[b] else { unreachable!("every bucket has been summed") };
-        let moments = state.m[b].as_mut().zip(state.v[b].as_mut());
-        let all = bucket.as_mut().zip(moments).zip(grads.as_ref()).zip(state.shapes[b].as_ref());
-        all.try_map(|name, (((weight, (m, v)), grad), shape)| {
-            let len = shape.iter().product();
-            let range = division.updated(len);
-            if range.is_empty() {
-                return Ok(());
+        let moments = state.m.iter_mut().zip(&mut state.v);
+        let all = self.sums.done.iter().zip(moments).zip(&state.shapes).skip(first);
+        let mut moved = Vec::new();
+        for (bucket, ((grads, (m, v)), shapes)) in buckets.iter_mut().zip(all) {
+            let Some(grads) = grads else { unreachable!("every bucket has been summed") };
+            let moments = m.as_mut().zip(v.as_mut());
+            let tensors = bucket.as_mut().zip(moments).zip(grads.as_ref()).zip(shapes.as_ref());
+            for (name, (((weight, (m, v)), grad), shape)) in tensors.into_named() {
+                let len = shape.iter().product();
+                let range = division.updated(len);
+                if range.is_empty() {
+                    continue;
+                }
+                let flat = [range.len()];
+                moved.push(step.of(
+                    &name,
+                    slice_mut(weight.view_mut(), &division.weights(len), &range),
+                    (m.view_mut().reshape(&flat), v.view_mut().reshape(&flat)),
+                    slice(grad.view(), &division.gradient(len), &range),
+                    None,
+                ));
             }
-            let flat = [range.len()];
-            step.apply(
-                kernels,
-                name,
-                slice_mut(weight.view_mut(), &division.weights(len), &range),
-                (m.view_mut().reshape(&flat), v.view_mut().reshape(&flat)),
-                slice(grad.view(), &division.gradient(len), &range),
-            )
-        })?;
-        Ok(())
+        }
+        Ok(step.apply(kernels, &mut moved)?)
     }
 
     /// The new elements of the embedding table from the first stage to the copy in the last.

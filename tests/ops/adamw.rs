@@ -1,5 +1,6 @@
 //! AdamW.
 
+use half::bf16;
 use neuroshard::ops::OpError;
 use neuroshard::ops::adamw::*;
 use neuroshard::tensor::DType;
@@ -17,8 +18,9 @@ const SCALARS: Scalars = Scalars {
     step_size: 1.3e-3,
     inv_sqrt_bias2: 1.7,
     eps: 1e-8,
-    decay: 0.9999,
 };
+
+const DECAY: f32 = 0.9999;
 
 /// Weights, first moments, second moments.
 type State = [Vec<f32>; 3];
@@ -29,27 +31,33 @@ fn start(n: usize) -> (State, Vec<f32>) {
 }
 
 fn naive([param, m, v]: &mut State, grad: &[f32], s: &Scalars) {
+    naive_decaying([param, m, v], grad, s, DECAY);
+}
+
+fn naive_decaying([param, m, v]: [&mut Vec<f32>; 3], grad: &[f32], s: &Scalars, decay: f32) {
     for i in 0..grad.len() {
         let g = grad[i] * s.grad_scale;
         m[i] = s.beta1.mul_add(m[i], s.one_minus_beta1 * g);
         v[i] = s.beta2.mul_add(v[i], (s.one_minus_beta2 * g) * g);
         let denom = v[i].sqrt() * s.inv_sqrt_bias2 + s.eps;
-        param[i] = (-s.step_size).mul_add(m[i] / denom, param[i] * s.decay);
+        param[i] = (-s.step_size).mul_add(m[i] / denom, param[i] * decay);
     }
 }
 
-fn run(cpu: &Cpu, [param, m, v]: &mut State, grad: &[f32]) -> Result<(), OpError> {
+fn tensors<'a>([param, m, v]: &'a mut State, grad: &'a [f32]) -> Tensors<'a> {
     let shape = [grad.len()];
-    step(
-        cpu,
-        Step {
-            param: ViewMut::of(param, &shape),
-            m: ViewMut::of(m, &shape),
-            v: ViewMut::of(v, &shape),
-            grad: View::of(grad, &shape),
-            scalars: SCALARS,
-        },
-    )
+    Tensors {
+        param: ViewMut::of(param, &shape),
+        m: ViewMut::of(m, &shape),
+        v: ViewMut::of(v, &shape),
+        grad: View::of(grad, &shape),
+        copy: None,
+        decay: DECAY,
+    }
+}
+
+fn run(cpu: &Cpu, state: &mut State, grad: &[f32]) -> Result<(), OpError> {
+    update(cpu, &mut [tensors(state, grad)], SCALARS)
 }
 
 #[test]
@@ -86,7 +94,7 @@ fn a_step_is_that_of_the_paper() {
             exact_m.push(m);
             exact_v.push(v);
             let denom = v.sqrt() * wide(SCALARS.inv_sqrt_bias2) + wide(SCALARS.eps);
-            wide(param[i]) * wide(SCALARS.decay) - wide(SCALARS.step_size) * m / denom
+            wide(param[i]) * wide(DECAY) - wide(SCALARS.step_size) * m / denom
         })
         .collect();
     assert_close("param", &state[0], &exact, 1e-6, 1e-3);
@@ -119,27 +127,71 @@ fn special_values_keep_the_contract() {
     });
 }
 
+/// Tensors of every length in one call, every other one with a copy, every third one not decaying.
+#[test]
+fn many_tensors_move_as_each_alone() {
+    let lens: Vec<usize> = SHAPES.iter().map(|(rows, columns)| rows * columns).collect();
+    let starts: Vec<_> = lens.iter().map(|&n| start(n)).collect();
+    let decay = |i: usize| if i.is_multiple_of(3) { 1.0 } else { DECAY };
+    let want = starts.iter().enumerate().map(|(i, (state, grad))| {
+        let [mut param, mut m, mut v] = state.clone();
+        naive_decaying([&mut param, &mut m, &mut v], grad, &SCALARS, decay(i));
+        [param, m, v]
+    });
+    let want: Vec<State> = want.collect();
+    each_cpu(|cpu, name| {
+        let mut got: Vec<State> = starts.iter().map(|(state, _)| state.clone()).collect();
+        let mut copies: Vec<_> = lens.iter().map(|&n| vec![bf16::NAN; n]).collect();
+        let all = got.iter_mut().zip(&starts).zip(&mut copies).enumerate();
+        let mut all: Vec<_> = all
+            .map(|(i, ((state, (_, grad)), copy))| Tensors {
+                copy: i.is_multiple_of(2).then(|| ViewMut::of(copy, &[grad.len()])),
+                decay: decay(i),
+                ..tensors(state, grad)
+            })
+            .collect();
+        update(cpu, &mut all, SCALARS).unwrap();
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            for (what, (got, want)) in ["param", "m", "v"].iter().zip(got.iter().zip(want)) {
+                assert_bits(&format!("{what} of tensor {i}, {name}"), got, want);
+            }
+            let rounded: Vec<bf16> = match i % 2 {
+                0 => want[0].iter().map(|&x| bf16::from_f32(x)).collect(),
+                _ => vec![bf16::NAN; lens[i]],
+            };
+            assert!(bits_of(&copies[i]) == bits_of(&rounded), "copy of tensor {i}, {name}");
+        }
+    });
+}
+
 #[test]
 fn wrong_shapes_and_types_are_refused() {
     let cpu = Cpu::new(Level::best(), 1).unwrap();
     let x = paint(8, 7);
-    let run = |lens: [usize; 3], grad: View<'_>| {
+    let run = |lens: [usize; 3], grad: View<'_>, copy: Option<ViewMut<'_>>| {
         let [mut param, mut m, mut v] = lens.map(|n| x[..n].to_vec());
-        let args = Step {
+        let args = Tensors {
             param: ViewMut::of(&mut param, &lens[..1]),
             m: ViewMut::of(&mut m, &lens[1..2]),
             v: ViewMut::of(&mut v, &lens[2..]),
             grad,
-            scalars: SCALARS,
+            copy,
+            decay: 1.0,
         };
-        step(&cpu, args)
+        update(&cpu, &mut [args], SCALARS)
     };
     let grad = View::of(&x[..6], &[6]);
-    assert_eq!(run([6, 6, 6], grad), Ok(()));
-    assert_eq!(run([6, 7, 6], grad), refused("adamw::step m", &[6], &[7]));
-    assert_eq!(run([6, 6, 5], grad), refused("adamw::step v", &[6], &[5]));
-    assert_eq!(run([8, 8, 8], grad), refused("adamw::step grad", &[8], &[6]));
-    let (what, want, got) = ("adamw::step grad", DType::F32, DType::U32);
-    let result = run([6, 6, 6], View::of(&[0u32; 6], &[6]));
+    let mut copy = [bf16::ZERO; 6];
+    assert_eq!(run([6, 6, 6], grad, Some(ViewMut::of(&mut copy, &[6]))), Ok(()));
+    assert_eq!(run([6, 7, 6], grad, None), refused("adamw::update m", &[6], &[7]));
+    assert_eq!(run([6, 6, 5], grad, None), refused("adamw::update v", &[6], &[5]));
+    assert_eq!(run([8, 8, 8], grad, None), refused("adamw::update grad", &[8], &[6]));
+    let short = Some(ViewMut::of(&mut copy[..5], &[5]));
+    assert_eq!(run([6, 6, 6], grad, short), refused("adamw::update copy", &[6], &[5]));
+    let (what, want, got) = ("adamw::update grad", DType::F32, DType::U32);
+    let result = run([6, 6, 6], View::of(&[0u32; 6], &[6]), None);
+    assert_eq!(result, Err(OpError::Place { what, want, got }));
+    let (what, want, got) = ("adamw::update copy", DType::Bf16, DType::F32);
+    let result = run([6, 6, 6], grad, Some(ViewMut::of(&mut [0.0f32; 6], &[6])));
     assert_eq!(result, Err(OpError::Place { what, want, got }));
 }

@@ -82,6 +82,31 @@ fn copies_of_every_type() {
     copies(|i| i as u32);
 }
 
+/// Every bf16, and the f32 numbers around the middle between each and the next.
+#[test]
+fn round_and_widen() {
+    let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+    let wide: Vec<f32> = all.iter().map(|x| x.to_f32()).collect();
+    let around = |bits: u16| [0x7fff, 0x8000, 0x8001].map(|low| u32::from(bits) << 16 | low);
+    let near: Vec<f32> = (0..=u16::MAX).flat_map(around).map(f32::from_bits).collect();
+    let rounded: Vec<bf16> = near.iter().map(|&x| bf16::from_f32(x)).collect();
+    each_cpu(|cpu, name| {
+        for n in [0, 1, 7, 17, 1025, all.len()] {
+            let mut got = nans(n);
+            widen(cpu, ViewMut::of(&mut got, &[n]), View::of(&all[..n], &[n])).unwrap();
+            assert_bits(&format!("widen {n}, {name}"), &got, &wide[..n]);
+        }
+        for (inp, want) in [(&wide, &all), (&near, &rounded)] {
+            let mut got = vec![bf16::NAN; inp.len()];
+            round(cpu, ViewMut::of(&mut got, &[inp.len()]), View::of(inp, &[inp.len()])).unwrap();
+            for (i, (got, want)) in got.iter().zip(want).enumerate() {
+                let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
+                assert!(same, "bf({:e}) is {got:e}, not {want:e}, {name}", inp[i]);
+            }
+        }
+    });
+}
+
 #[test]
 fn the_first_number_that_is_none_is_found() {
     for n in lens().filter(|&n| n > 0) {

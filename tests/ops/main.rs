@@ -16,6 +16,7 @@ mod swiglu;
 
 use std::sync::OnceLock;
 
+use half::bf16;
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
 use neuroshard::backend::cpu::math;
@@ -90,6 +91,11 @@ fn assert_bits(what: &str, got: &[f32], want: &[f32]) {
         let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
         assert!(same, "{what}: [{i}] is {got:e}, not {want:e}");
     }
+}
+
+/// The bits of bf16 numbers.
+fn bits_of(x: &[bf16]) -> Vec<u16> {
+    x.iter().map(|x| x.to_bits()).collect()
 }
 
 /// Within `tolerance` of `want`, relative to the larger of it and `floor`.

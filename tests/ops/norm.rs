@@ -1,6 +1,7 @@
 //! The sum of squares.
 
 use neuroshard::ops::norm::BLOCK;
+use neuroshard::ops::norm::block_sums_of;
 use neuroshard::ops::norm::sum_squares;
 use neuroshard::tensor::DType;
 use neuroshard::tensor::View;
@@ -39,6 +40,23 @@ fn a_sum_continues_that_of_the_blocks_before() {
 }
 
 #[test]
+fn sums_of_many_tensors_are_those_of_each() {
+    let lens = [5, 0, 2 * BLOCK + 1, 40 * BLOCK, 768, 1, 3 * BLOCK - 1];
+    let tensors: Vec<_> = lens.iter().map(|&n| paint(n, 251)).collect();
+    let views: Vec<_> = tensors.iter().map(|x| View::of(x, &[x.len()])).collect();
+    let blocks = tensors.iter().flat_map(|x| x.chunks(BLOCK));
+    let want: Vec<f32> = blocks.map(|x| row_sum(x.len(), |i, p| x[i].mul_add(x[i], p))).collect();
+    each_cpu(|cpu, name| {
+        let mut sums = nans(want.len());
+        block_sums_of(cpu, &mut sums, &views).unwrap();
+        assert_bits(name, &sums, &want);
+        let (got, want) = (want.len() + 1, want.len());
+        let result = block_sums_of(cpu, &mut nans(got), &views);
+        assert_eq!(result, refused("norm::block_sums_of sums", &[want], &[got]));
+    });
+}
+
+#[test]
 fn infinities_show() {
     each_cpu(|cpu, name| {
         let mut x = paint(100_000, 257);
@@ -56,7 +74,7 @@ fn infinities_show() {
 #[test]
 fn only_numbers_of_the_right_type_are_summed() {
     let cpu = Cpu::new(Level::best(), 1).unwrap();
-    let (what, want, got) = ("norm::block_sums inp", DType::F32, DType::U32);
+    let (what, want, got) = ("norm::block_sums_of tensors", DType::F32, DType::U32);
     let result = sum_squares(&cpu, 0.0, View::of(&[1u32; 6], &[6]));
     assert_eq!(result, Err(OpError::Place { what, want, got }));
 }

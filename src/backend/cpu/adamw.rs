@@ -1,41 +1,87 @@
-//! AdamW: one pass over the four arrays; seven numbers of memory traffic for each element.
+//! AdamW: one pass over the four arrays of every tensor; seven numbers of memory traffic for each
+//! element, and half a one where there is a copy.
+
+use half::bf16;
 
 use super::Cpu;
+use super::activation::convert;
 use super::lanes::Lanes;
 use super::level::at_level;
 use crate::ops::OpError;
 use crate::ops::adamw::Kernel;
 use crate::ops::adamw::Scalars;
-use crate::ops::adamw::Step;
+use crate::ops::adamw::Tensors;
 use crate::ops::host;
 use crate::ops::host_mut;
 
 impl Kernel for Cpu {
-    fn adamw_step(&self, args: Step<'_>) -> Result<(), OpError> {
-        let param: &mut [f32] = host_mut("adamw::step param", args.param)?;
-        let m: &mut [f32] = host_mut("adamw::step m", args.m)?;
-        let v: &mut [f32] = host_mut("adamw::step v", args.v)?;
-        let grad: &[f32] = host("adamw::step grad", args.grad)?;
-        let (level, scalars, len) = (self.level(), &args.scalars, param.len());
+    fn adamw_update(&self, tensors: &mut [Tensors<'_>], scalars: &Scalars) -> Result<(), OpError> {
+        let len = tensors.iter().map(|t| t.param.shape().len()).sum::<usize>();
         let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;
-        let items = param.chunks_mut(task).zip(m.chunks_mut(task));
-        let items = items.zip(v.chunks_mut(task).zip(grad.chunks(task)));
-        self.for_each(len, items, |((param, m), (v, grad))| {
-            at_level!(level, update(param: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], scalars: &Scalars));
+        let mut parts = Vec::new();
+        for tensor in tensors {
+            let param: &mut [f32] = host_mut("adamw::update param", tensor.param.reborrow())?;
+            let m: &mut [f32] = host_mut("adamw::update m", tensor.m.reborrow())?;
+            let v: &mut [f32] = host_mut("adamw::update v", tensor.v.reborrow())?;
+            let grad: &[f32] = host("adamw::update grad", tensor.grad)?;
+            let copy = tensor.copy.as_mut().map(|copy| copy.reborrow());
+            let copy = copy.map(|copy| host_mut::<bf16>("adamw::update copy", copy)).transpose()?;
+            let mut copies = copy.map(|copy| copy.chunks_mut(task));
+            let items = param.chunks_mut(task).zip(m.chunks_mut(task));
+            let items = items.zip(v.chunks_mut(task).zip(grad.chunks(task)));
+            for ((param, m), (v, grad)) in items {
+                let copy = copies.as_mut().and_then(Iterator::next);
+                parts.push(Part { param, m, v, grad, copy, decay: tensor.decay });
+            }
+        }
+        let level = self.level();
+        self.for_each(len, parts.into_iter(), |mut part| {
+            let part = &mut part;
+            at_level!(level, update(part: &mut Part<'_>, scalars: &Scalars));
         });
         Ok(())
+    }
+}
+
+/// Some elements of one tensor.
+struct Part<'a> {
+    param: &'a mut [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    grad: &'a [f32],
+    copy: Option<&'a mut [bf16]>,
+    decay: f32,
+}
+
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+unsafe fn update<V: Lanes>(part: &mut Part<'_>, scalars: &Scalars) {
+    // The copy is made of what has just been written, while that is in the first cache.
+    let pieces = part.param.chunks_mut(PIECE).zip(part.m.chunks_mut(PIECE));
+    let pieces = pieces.zip(part.v.chunks_mut(PIECE).zip(part.grad.chunks(PIECE)));
+    let mut copies = part.copy.as_mut().map(|copy| copy.chunks_mut(PIECE));
+    for ((param, m), (v, grad)) in pieces {
+        // SAFETY: by this function's contract.
+        unsafe {
+            step::<V>(param, m, v, grad, scalars, part.decay);
+            if let Some(copy) = copies.as_mut().and_then(Iterator::next) {
+                convert::<V, bf16, f32>(copy, param);
+            }
+        }
     }
 }
 
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn update<V: Lanes>(
+unsafe fn step<V: Lanes>(
     param: &mut [f32],
     m: &mut [f32],
     v: &mut [f32],
     grad: &[f32],
     scalars: &Scalars,
+    decay: f32,
 ) {
     let len = param.len();
     assert!(m.len() == len && v.len() == len && grad.len() == len, "one shape");
@@ -43,7 +89,7 @@ unsafe fn update<V: Lanes>(
     let grad = grad.as_ptr();
     // SAFETY: all four arrays have `len` elements; the rest is this function's contract.
     unsafe {
-        let all = Broadcast::<V>::of(scalars);
+        let all = Broadcast::<V>::of(scalars, decay);
         let mut i = 0;
         while i + V::LEN <= len {
             let old = [V::load(param.add(i)), V::load(m.add(i)), V::load(v.add(i))];
@@ -84,7 +130,7 @@ impl<V: Lanes> Broadcast<V> {
     /// # Safety
     /// `V`'s instruction set is available.
     #[inline(always)]
-    unsafe fn of(scalars: &Scalars) -> Self {
+    unsafe fn of(scalars: &Scalars, decay: f32) -> Self {
         // SAFETY: by this function's contract.
         unsafe {
             Self {
@@ -96,7 +142,7 @@ impl<V: Lanes> Broadcast<V> {
                 minus_step_size: V::splat(-scalars.step_size),
                 inv_sqrt_bias2: V::splat(scalars.inv_sqrt_bias2),
                 eps: V::splat(scalars.eps),
-                decay: V::splat(scalars.decay),
+                decay: V::splat(decay),
             }
         }
     }
@@ -121,3 +167,5 @@ impl<V: Lanes> Broadcast<V> {
 
 /// Tasks are multiples of this: whole cache lines, and whole pages.
 const CHUNK: usize = 1024;
+/// Elements updated before their copy is made.
+const PIECE: usize = CHUNK;

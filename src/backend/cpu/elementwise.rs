@@ -1,15 +1,19 @@
-//! Fill, copy, add, and the search for a value that is no number.
+//! Fill, copy, add, conversions, and the search for a value that is no number.
+
+use half::bf16;
 
 use super::Cpu;
+use super::activation::Activation;
+use super::activation::convert;
 use super::lanes::Lanes;
 use super::level::at_level;
 use super::split::fence;
-use super::split::put;
 use super::split::streams;
 use crate::ops::OpError;
 use crate::ops::elementwise::Kernel;
 use crate::ops::host;
 use crate::ops::host_mut;
+use crate::tensor::DType;
 use crate::tensor::Mem;
 use crate::tensor::MemMut;
 use crate::tensor::View;
@@ -17,13 +21,10 @@ use crate::tensor::ViewMut;
 
 impl Kernel for Cpu {
     fn elementwise_fill(&self, out: ViewMut<'_>, value: f32) -> Result<(), OpError> {
-        let out: &mut [f32] = host_mut("elementwise::fill out", out)?;
-        let (level, len, stream) = (self.level(), out.len(), streams(out, CHUNK));
-        let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;
-        self.for_each(len, out.chunks_mut(task), |out| {
-            at_level!(level, fill(out: &mut [f32], value: f32, stream: bool));
-        });
-        Ok(())
+        match out.dtype() {
+            DType::Bf16 => self.fill::<bf16>(out, value),
+            _ => self.fill::<f32>(out, value),
+        }
     }
 
     fn elementwise_copy(&self, mut out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
@@ -46,23 +47,69 @@ impl Kernel for Cpu {
     }
 
     fn elementwise_add(&self, out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
-        let out: &mut [f32] = host_mut("elementwise::add out", out)?;
-        let inp: &[f32] = host("elementwise::add inp", inp)?;
-        let (level, len) = (self.level(), out.len());
-        let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;
-        self.for_each(2 * len, out.chunks_mut(task).zip(inp.chunks(task)), |(out, inp)| {
-            at_level!(level, add(out: &mut [f32], inp: &[f32]));
-        });
+        match out.dtype() {
+            DType::Bf16 => self.add::<bf16>(out, inp),
+            _ => self.add::<f32>(out, inp),
+        }
+    }
+
+    fn elementwise_round(&self, out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
+        let out = host_mut("elementwise::round out", out)?;
+        self.convert::<bf16, f32>(out, host("elementwise::round inp", inp)?);
+        Ok(())
+    }
+
+    fn elementwise_widen(&self, out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
+        let out = host_mut("elementwise::widen out", out)?;
+        self.convert::<f32, bf16>(out, host("elementwise::widen inp", inp)?);
         Ok(())
     }
 
     fn elementwise_first_non_finite(&self, inp: View<'_>) -> Result<Option<usize>, OpError> {
-        let inp: &[f32] = host("elementwise::first_non_finite inp", inp)?;
+        match inp.dtype() {
+            DType::Bf16 => self.first_non_finite::<bf16>(inp),
+            _ => self.first_non_finite::<f32>(inp),
+        }
+    }
+}
+
+impl Cpu {
+    fn fill<E: Activation>(&self, out: ViewMut<'_>, value: f32) -> Result<(), OpError> {
+        let out: &mut [E] = host_mut("elementwise::fill out", out)?;
+        let (level, len, stream) = (self.level(), out.len(), streams(out, CHUNK));
+        let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;
+        self.for_each(len, out.chunks_mut(task), |out| {
+            at_level!(level, fill<E: Activation>(out: &mut [E], value: f32, stream: bool));
+        });
+        Ok(())
+    }
+
+    fn add<E: Activation>(&self, out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
+        let out: &mut [E] = host_mut("elementwise::add out", out)?;
+        let inp: &[E] = host("elementwise::add inp", inp)?;
+        let (level, len) = (self.level(), out.len());
+        let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;
+        self.for_each(2 * len, out.chunks_mut(task).zip(inp.chunks(task)), |(out, inp)| {
+            at_level!(level, add_like<E: Activation>(out: &mut [E], inp: &[E]));
+        });
+        Ok(())
+    }
+
+    fn convert<To: Activation, From: Activation>(&self, out: &mut [To], inp: &[From]) {
+        let (level, len) = (self.level(), out.len());
+        let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;
+        self.for_each(2 * len, out.chunks_mut(task).zip(inp.chunks(task)), |(out, inp)| {
+            at_level!(level, convert<To: Activation, From: Activation>(out: &mut [To], inp: &[From]));
+        });
+    }
+
+    fn first_non_finite<E: Activation>(&self, inp: View<'_>) -> Result<Option<usize>, OpError> {
+        let inp: &[E] = host("elementwise::first_non_finite inp", inp)?;
         let (level, len) = (self.level(), inp.len());
         let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;
         let mut found = vec![None; len.div_ceil(task)];
         self.for_each(len, found.iter_mut().zip(inp.chunks(task)), |(found, inp)| {
-            *found = at_level!(level, first_non_finite(inp: &[f32]) -> Option<usize>);
+            *found = at_level!(level, first_non_finite<E: Activation>(inp: &[E]) -> Option<usize>);
         });
         let first = found.into_iter().enumerate().find_map(|(i, at)| Some(i * task + at?));
         Ok(first)
@@ -72,24 +119,34 @@ impl Kernel for Cpu {
 /// # Safety
 /// `V`'s instruction set is available; with `stream`, `split::streams` said so of rows of [`CHUNK`].
 #[inline(always)]
-unsafe fn fill<V: Lanes>(out: &mut [f32], value: f32, stream: bool) {
+unsafe fn fill<V: Lanes, E: Activation>(out: &mut [E], value: f32, stream: bool) {
     if !stream {
-        out.fill(value);
+        out.fill(E::nearest(value));
         return;
     }
     let (vectors, rest) = out.split_at_mut(out.len() / V::LEN * V::LEN);
     for vector in vectors.chunks_exact_mut(V::LEN) {
         // SAFETY: one vector, aligned like the first; the rest is this function's contract.
-        unsafe { put::<V, true>(V::splat(value), vector.as_mut_ptr()) };
+        unsafe { E::put::<V, true>(V::splat(value), vector.as_mut_ptr()) };
     }
-    rest.fill(value);
+    rest.fill(E::nearest(value));
     fence(stream);
 }
 
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-pub(super) unsafe fn add<V: Lanes>(out: &mut [f32], inp: &[f32]) {
+unsafe fn add_like<V: Lanes, E: Activation>(out: &mut [E], inp: &[E]) {
+    // SAFETY: by this function's contract.
+    unsafe { add::<V, E, E>(out, inp) }
+}
+
+/// `out = out + inp`.
+///
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+pub(super) unsafe fn add<V: Lanes, To: Activation, From: Activation>(out: &mut [To], inp: &[From]) {
     let len = out.len();
     assert_eq!(len, inp.len(), "one shape");
     let (out, inp) = (out.as_mut_ptr(), inp.as_ptr());
@@ -97,23 +154,24 @@ pub(super) unsafe fn add<V: Lanes>(out: &mut [f32], inp: &[f32]) {
     unsafe {
         let mut i = 0;
         while i + V::LEN <= len {
-            V::load(out.add(i)).add(V::load(inp.add(i))).store(out.add(i));
+            let sum = To::load::<V>(out.add(i)).add(From::load(inp.add(i)));
+            To::store(sum, out.add(i));
             i += V::LEN;
         }
         let rest = len - i;
-        let sum = V::load_first(out.add(i), rest).add(V::load_first(inp.add(i), rest));
-        sum.store_first(out.add(i), rest);
+        let sum = To::load_first::<V>(out.add(i), rest).add(From::load_first(inp.add(i), rest));
+        To::store_first(sum, out.add(i), rest);
     }
 }
 
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn first_non_finite<V: Lanes>(inp: &[f32]) -> Option<usize> {
+unsafe fn first_non_finite<V: Lanes, E: Activation>(inp: &[E]) -> Option<usize> {
     for (i, block) in inp.chunks(CHUNK).enumerate() {
         // SAFETY: by this function's contract.
-        if unsafe { !all_finite::<V>(block) } {
-            let at = block.iter().position(|x| !x.is_finite());
+        if unsafe { !all_finite::<V, E>(block) } {
+            let at = block.iter().position(|x| !x.value().is_finite());
             return at.map(|at| i * CHUNK + at);
         }
     }
@@ -125,7 +183,7 @@ unsafe fn first_non_finite<V: Lanes>(inp: &[f32]) -> Option<usize> {
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn all_finite<V: Lanes>(inp: &[f32]) -> bool {
+unsafe fn all_finite<V: Lanes, E: Activation>(inp: &[E]) -> bool {
     let (len, inp) = (inp.len(), inp.as_ptr());
     // SAFETY: offsets stay below `len`; the rest is this function's contract.
     unsafe {
@@ -134,13 +192,13 @@ unsafe fn all_finite<V: Lanes>(inp: &[f32]) -> bool {
         let mut i = 0;
         while i + UNROLL * V::LEN <= len {
             for (k, sum) in sums.iter_mut().enumerate() {
-                *sum = V::load(inp.add(i + k * V::LEN)).mul(zero).add(*sum);
+                *sum = E::load::<V>(inp.add(i + k * V::LEN)).mul(zero).add(*sum);
             }
             i += UNROLL * V::LEN;
         }
         while i < len {
             let count = V::LEN.min(len - i);
-            sums[0] = V::load_first(inp.add(i), count).mul(zero).add(sums[0]);
+            sums[0] = E::load_first::<V>(inp.add(i), count).mul(zero).add(sums[0]);
             i += count;
         }
         let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));

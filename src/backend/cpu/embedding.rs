@@ -122,7 +122,7 @@ unsafe fn add_runs<V: Lanes>(runs: Vec<Run<'_>>, dout: &[f32], c: usize) {
         for (_, row) in run.rows {
             let dout = &dout[row * c + run.first..][..run.dtable.len()];
             // SAFETY: by this function's contract.
-            unsafe { add::<V>(run.dtable, dout) };
+            unsafe { add::<V, f32, f32>(run.dtable, dout) };
         }
     }
 }

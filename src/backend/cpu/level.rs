@@ -99,31 +99,32 @@ impl fmt::Display for Level {
 
 const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "avx512bf16"];
 
-/// Calls the generic kernel `$f::<V>` compiled for `$level`; `$f` is an `unsafe fn` that requires
+/// Calls the generic kernel `$f::<V>`, or `$f::<V, E>` with types `E` of the caller that the
+/// arguments name (written `$f<E: Bound>`), compiled for `$level`; `$f` is an `unsafe fn` that requires
 /// only that `V`'s instruction set is available (and what its own SAFETY section names, which the
 /// caller of this macro states). May return a value.
 macro_rules! at_level {
-    ($level:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?) => {{
+    ($level:expr, $f:ident $(<$($e:ident: $bound:path),*>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?) => {{
         #[allow(unused_imports, reason = "lanes of other architectures are not there")]
         use $crate::backend::cpu::{lanes, level::Isa};
 
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
+        unsafe fn avx2 $(<$($e: $bound),*>)? ($($arg: $ty),*) $(-> $ret)? {
             // SAFETY: avx2 and fma are enabled in this function; the rest is the caller's.
-            unsafe { $f::<lanes::Avx2>($($arg),*) }
+            unsafe { $f::<lanes::Avx2 $($(, $e)*)?>($($arg),*) }
         }
 
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-        unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {
+        unsafe fn avx512 $(<$($e: $bound),*>)? ($($arg: $ty),*) $(-> $ret)? {
             // SAFETY: these features are enabled in this function; the rest is the caller's.
-            unsafe { $f::<lanes::Avx512>($($arg),*) }
+            unsafe { $f::<lanes::Avx512 $($(, $e)*)?>($($arg),*) }
         }
 
         match $level.0 {
             // SAFETY: plain Rust has no requirement on the CPU.
-            Isa::Portable => unsafe { $f::<lanes::Portable>($($arg),*) },
+            Isa::Portable => unsafe { $f::<lanes::Portable $($(, $e)*)?>($($arg),*) },
             // SAFETY: a `Level` holding this value is only made after detecting the features.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { avx2($($arg),*) },

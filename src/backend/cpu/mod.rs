@@ -3,6 +3,7 @@
 //! Bodies are generic over [`lanes::Lanes`] and `#[inline(always)]`; `level::at_level!` wraps each
 //! in a shell per instruction set. rayon splits independent outputs; no sum is ever split.
 
+mod activation;
 mod adamw;
 mod attention;
 mod columns;

@@ -1,4 +1,4 @@
-//! Sums of squares: blocks in parallel.
+//! Sums of squares: blocks of all tensors in parallel.
 
 use super::Cpu;
 use super::lanes::Lanes;
@@ -8,15 +8,22 @@ use crate::ops::OpError;
 use crate::ops::host;
 use crate::ops::norm::BLOCK;
 use crate::ops::norm::Kernel;
+use crate::ops::norm::blocks;
 use crate::tensor::View;
 
 impl Kernel for Cpu {
-    fn norm_block_sums(&self, sums: &mut [f32], inp: View<'_>) -> Result<(), OpError> {
-        let inp: &[f32] = host("norm::block_sums inp", inp)?;
+    fn norm_block_sums_of(&self, sums: &mut [f32], tensors: &[View<'_>]) -> Result<(), OpError> {
         let (level, task) = (self.level(), self.rows_per_task(sums.len(), BLOCK));
-        let items = sums.chunks_mut(task).zip(inp.chunks(task * BLOCK));
-        self.for_each(inp.len(), items, |(sums, inp)| {
-            at_level!(level, blocks(sums: &mut [f32], inp: &[f32]));
+        let (mut rest, mut elements, mut parts) = (sums, 0, Vec::new());
+        for tensor in tensors {
+            let inp: &[f32] = host("norm::block_sums_of tensors", *tensor)?;
+            let (sums, later) = std::mem::take(&mut rest).split_at_mut(blocks(inp.len()));
+            rest = later;
+            elements += inp.len();
+            parts.extend(sums.chunks_mut(task).zip(inp.chunks(task * BLOCK)));
+        }
+        self.for_each(elements, parts.into_iter(), |(sums, inp)| {
+            at_level!(level, sum_blocks(sums: &mut [f32], inp: &[f32]));
         });
         Ok(())
     }
@@ -25,7 +32,7 @@ impl Kernel for Cpu {
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn blocks<V: Lanes>(sums: &mut [f32], inp: &[f32]) {
+unsafe fn sum_blocks<V: Lanes>(sums: &mut [f32], inp: &[f32]) {
     for (sum, block) in sums.iter_mut().zip(inp.chunks(BLOCK)) {
         // SAFETY: the block's own extent; the rest is this function's contract.
         *sum = unsafe { row_sum_squares::<V>(block.as_ptr(), block.len()) };

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Cpu;
+use super::activation::Activation;
 use super::lanes::Lanes;
 
 impl Cpu {
@@ -36,10 +37,11 @@ impl Cpu {
 
 /// Whether to write `out`, in rows of `row` elements, past the caches: it must be aligned, and so
 /// large that the next operation would find little of it in a cache anyway.
-pub(super) fn streams(out: &[f32], row: usize) -> bool {
+pub(super) fn streams<E: Activation>(out: &[E], row: usize) -> bool {
     let aligned = out.as_ptr().addr().is_multiple_of(ALIGN_BYTES);
-    let whole = (row * size_of::<f32>()).is_multiple_of(ALIGN_BYTES);
-    cfg!(target_arch = "x86_64") && aligned && whole && size_of_val(out) >= STREAM_BYTES
+    let whole = (row * size_of::<E>()).is_multiple_of(ALIGN_BYTES);
+    let can = cfg!(target_arch = "x86_64") && E::STREAMS;
+    can && aligned && whole && size_of_val(out) >= STREAM_BYTES
 }
 
 /// Writes `x` to `dst`: past the caches if `STREAM`, after which [`fence`] must follow.

@@ -76,6 +76,14 @@ impl Kernel for Cuda {
             .launch()
     }
 
+    fn elementwise_round(&self, _: ViewMut<'_>, _: View<'_>) -> Result<(), OpError> {
+        unbuilt("elementwise::round")
+    }
+
+    fn elementwise_widen(&self, _: ViewMut<'_>, _: View<'_>) -> Result<(), OpError> {
+        unbuilt("elementwise::widen")
+    }
+
     fn elementwise_first_non_finite(&self, _: View<'_>) -> Result<Option<usize>, OpError> {
         unbuilt("elementwise::first_non_finite")
     }

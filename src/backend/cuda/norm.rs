@@ -7,7 +7,7 @@ use crate::ops::norm::Kernel;
 use crate::tensor::View;
 
 impl Kernel for Cuda {
-    fn norm_block_sums(&self, _: &mut [f32], _: View<'_>) -> Result<(), OpError> {
-        unbuilt("norm::block_sums")
+    fn norm_block_sums_of(&self, _: &mut [f32], _: &[View<'_>]) -> Result<(), OpError> {
+        unbuilt("norm::block_sums_of")
     }
 }
