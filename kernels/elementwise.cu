@@ -1,46 +1,81 @@
-// Fill and add, element by element. Contract: src/ops/elementwise.rs; launcher:
-// src/backend/cuda/elementwise.rs. Copies are the driver's.
-#include "common.cuh"
+// Fill, add, rounding, and the search for a value that is no number. Contract:
+// src/ops/elementwise.rs; launcher: src/backend/cuda/elementwise.rs. Copies are the driver's.
+// One thread per run of 16 bytes of the wider tensor; `_any` for places that are not so aligned.
 
-// One thread for each piece of 16 bytes.
-template <typename T>
-__device__ __forceinline__ void fill(T* out, float value, uint64_t count) {
-  const uint64_t i = (uint64_t(blockIdx.x) * blockDim.x + threadIdx.x) * PIECE<T>;
-  if (i >= count) return;
-  Piece<PIECE<T>> piece;
+#include "rows.cuh"
+
+namespace {
+
+__device__ __forceinline__ int64_t thread() {
+  return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+// Elements from `first` on, as an int: what load_run compares with.
+__device__ __forceinline__ int rest(int64_t count, int64_t first, int most) {
+  return count - first < most ? (int)(count - first) : most;
+}
+
+template <class T> __device__ __forceinline__ void fill(T* out, float value, int64_t count) {
+  int64_t i = thread();
+  if (i < count) out[i] = round_to<T>(value);
+}
+
+template <class T, bool ALIGNED>
+__device__ __forceinline__ void add(T* out, const T* inp, int64_t count) {
+  int64_t first = thread() * RUN<T>;
+  if (first >= count) return;
+  float x[RUN<T>] = {}, y[RUN<T>] = {};
+  int left = rest(count, first, RUN<T>);
+  if (ALIGNED && left == RUN<T>) {
+    load_run<T, true>(x, out + first, 0, left);
+    load_run<T, true>(y, inp + first, 0, left);
+  } else {
+    load_run<T, false>(x, out + first, 0, left);
+    load_run<T, false>(y, inp + first, 0, left);
+  }
 #pragma unroll
-  for (unsigned k = 0; k < PIECE<T>; k++) piece.at[k] = value;
-  const uint64_t rest = count - i;
-  store(out + i, piece, rest < PIECE<T> ? rest : PIECE<T>, rows_aligned(out, PIECE<T>));
+  for (int i = 0; i < RUN<T>; i++) x[i] = x[i] + y[i];
+  if (ALIGNED && left == RUN<T>) store_run<T, true>(out + first, x, 0, left);
+  else store_run<T, false>(out + first, x, 0, left);
 }
 
-// out = out + inp. One thread for each piece of 16 bytes.
-template <typename T>
-__device__ __forceinline__ void add(T* out, const T* inp, uint64_t count) {
-  const uint64_t i = (uint64_t(blockIdx.x) * blockDim.x + threadIdx.x) * PIECE<T>;
-  if (i >= count) return;
-  const uint64_t left = count - i;
-  const uint32_t rest = left < PIECE<T> ? left : PIECE<T>;
-  const bool aligned = rows_aligned(out, PIECE<T>) && rows_aligned(inp, PIECE<T>);
-  Piece<PIECE<T>> sum = load(out + i, rest, aligned);
-  const Piece<PIECE<T>> term = load(inp + i, rest, aligned);
-#pragma unroll
-  for (unsigned k = 0; k < PIECE<T>; k++) sum.at[k] = __fadd_rn(sum.at[k], term.at[k]);
-  store(out + i, sum, rest, aligned);
+// Index of the first element that is infinite or NaN into `*found`, which begins at `count`.
+template <class T>
+__device__ __forceinline__ void first_non_finite(unsigned long long* found, const T* inp,
+                                                 int64_t count) {
+  for (int64_t i = thread(); i < count; i += (int64_t)gridDim.x * blockDim.x) {
+    if ((__float_as_int(widen(inp[i])) & 0x7f800000) == 0x7f800000) {
+      atomicMin(found, (unsigned long long)i);
+      return;
+    }
+  }
 }
 
-extern "C" __global__ void elementwise_fill_f32(float* out, float value, uint64_t count) {
-  fill(out, value, count);
-}
+}  // namespace
 
-extern "C" __global__ void elementwise_fill_bf16(bf16* out, float value, uint64_t count) {
-  fill(out, value, count);
-}
+#define ELEMENTWISE(T, NAME)                                                                     \
+  extern "C" __global__ void elementwise_fill_##NAME(T* out, float value, int64_t count) {       \
+    fill<T>(out, value, count);                                                                  \
+  }                                                                                              \
+  extern "C" __global__ void elementwise_add_##NAME(T* out, const T* inp, int64_t count) {       \
+    add<T, true>(out, inp, count);                                                               \
+  }                                                                                              \
+  extern "C" __global__ void elementwise_add_##NAME##_any(T* out, const T* inp, int64_t count) { \
+    add<T, false>(out, inp, count);                                                              \
+  }                                                                                              \
+  extern "C" __global__ void elementwise_first_non_finite_##NAME(unsigned long long* found,      \
+                                                                 const T* inp, int64_t count) {  \
+    first_non_finite<T>(found, inp, count);                                                      \
+  }
+ELEMENTWISE(float, f32)
+ELEMENTWISE(bf16, bf16)
 
-extern "C" __global__ void elementwise_add_f32(float* out, const float* inp, uint64_t count) {
-  add(out, inp, count);
+// One thread per element.
+extern "C" __global__ void elementwise_round(bf16* out, const float* inp, int64_t count) {
+  int64_t i = thread();
+  if (i < count) out[i] = to_bf16(inp[i]);
 }
-
-extern "C" __global__ void elementwise_add_bf16(bf16* out, const bf16* inp, uint64_t count) {
-  add(out, inp, count);
+extern "C" __global__ void elementwise_widen(float* out, const bf16* inp, int64_t count) {
+  int64_t i = thread();
+  if (i < count) out[i] = widen(inp[i]);
 }
