@@ -66,3 +66,23 @@ mpi_environment() {
   # It ties each rank to one core; NeuroShard binds ranks to all the cores that are theirs.
   export OMPI_MCA_hwloc_base_binding_policy=none PRTE_MCA_hwloc_default_binding_policy=none
 }
+
+# A host compiler for nvcc and the emulator.
+require_cxx() {
+  command -v g++ >/dev/null && return
+  echo "no C++ compiler; installing g++"
+  if ! install_packages g++; then
+    echo "A C++ compiler is missing (nvcc uses it): apt install g++" >&2
+    exit 1
+  fi
+}
+
+# pip, to fetch NVIDIA's compiler.
+require_pip() {
+  python3 -m pip --version >/dev/null 2>&1 && return
+  echo "no pip; installing python3-pip"
+  if ! install_packages python3 python3-pip; then
+    echo "pip is missing (it fetches NVIDIA's compiler): apt install python3-pip" >&2
+    exit 1
+  fi
+}

@@ -9,6 +9,9 @@ require_cc
 
 step() { printf '\n== %s\n' "$*"; }
 
+step "CUDA compiler"
+scripts/setup-cuda.sh
+
 step "format"
 if cargo fmt --version >/dev/null 2>&1; then
   cargo fmt --check
@@ -22,6 +25,9 @@ if cargo clippy --version >/dev/null 2>&1; then
 else
   echo "SKIPPED LOUDLY: clippy is not installed (rustup component add clippy)"
 fi
+
+step "kernels: nvcc's reports and the machine code"
+scripts/check-kernels.sh
 
 step "tests"
 cargo test --locked

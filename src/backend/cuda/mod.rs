@@ -9,6 +9,7 @@ mod buffer;
 mod cross_entropy;
 pub mod door;
 mod elementwise;
+pub mod embedded;
 mod embedding;
 mod launch;
 mod matmul;
