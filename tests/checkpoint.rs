@@ -5,11 +5,18 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use neuroshard::backend::cpu::{Cpu, Level};
 use neuroshard::checkpoint;
-use neuroshard::checkpoint::{Attachment, Contents, Error, Group, Progress, Saved, Source, Target};
+use neuroshard::checkpoint::{Attachment, Contents, Error, Group, Progress, Row};
+use neuroshard::checkpoint::{Saved, Source, Target};
 use neuroshard::collective::single;
 use neuroshard::crypto::{Domain, Hash};
-use neuroshard::tensor::{DType, Shape, Tensor};
+use neuroshard::tensor::{DType, Shape, Tensor, View};
+
+/// Kernels whose memory is the host's.
+fn kernels() -> Cpu {
+    Cpu::new(Level::PORTABLE, 1).unwrap()
+}
 
 /// Names and shapes of a model of three weights, one of no round size.
 const WEIGHTS: [(&str, &[usize]); 3] =
@@ -93,8 +100,14 @@ fn what_was_written_comes_back() {
     assert_eq!(path, dir.path().join("00000012"));
     assert_eq!(
         hash,
-        checkpoint::state_hash(&state.progress, &table(), &state.sources(), single().as_ref())
-            .unwrap()
+        checkpoint::state_hash(
+            &kernels(),
+            &state.progress,
+            &table(),
+            &state.sources(),
+            single().as_ref()
+        )
+        .unwrap()
     );
     let saved = Saved::open(&path).unwrap();
     assert_eq!(saved.verify(single().as_ref()).unwrap(), hash);
@@ -102,7 +115,7 @@ fn what_was_written_comes_back() {
     assert_eq!(saved.attachment("tokenizer.json").unwrap().unwrap(), b"{}");
     assert!(saved.attachment("other").unwrap().is_none());
     let mut back = State::empty();
-    saved.read_into(back.targets(), single().as_ref()).unwrap();
+    saved.read_into(&kernels(), back.targets(), single().as_ref()).unwrap();
     for (a, b) in state.tensors.iter().zip(&back.tensors) {
         assert_eq!(a.2.host::<f32>(), b.2.host::<f32>(), "{} {:?}", a.1, a.0);
     }
@@ -125,7 +138,7 @@ fn refused(path: &Path) -> String {
     let outcome = Saved::open(path).and_then(|saved| {
         saved.verify(single().as_ref())?;
         saved.attachment("tokenizer.json")?;
-        saved.read_into(State::empty().targets(), single().as_ref())
+        saved.read_into(&kernels(), State::empty().targets(), single().as_ref())
     });
     let error = outcome.expect_err("a damaged checkpoint was accepted");
     let text = error.to_string();
@@ -345,4 +358,36 @@ fn a_full_disk_loses_nothing() {
     };
     assert!(text.contains("disk is full"), "{text}");
     assert_eq!((names, found), (vec!["00000001".into()], Some(1)));
+}
+
+#[test]
+fn every_part_of_the_state_shows_in_its_hash() {
+    let progress = Progress { step: 3, next_sequence: 12, seed: 1, guard: vec![7] };
+    let data = [1.0f32, 2.0, 3.0, 4.0];
+    let hash = |progress: &Progress, tensors: &[(&str, &[usize])]| {
+        let rows = tensors.iter().map(|(name, shape)| Row {
+            group: Group::Weights,
+            name: (*name).into(),
+            shape: Shape::new(shape),
+        });
+        let table: Vec<_> = rows.collect();
+        let view = |row: &Row| View::of(&data, &row.shape);
+        let slices: Vec<_> =
+            table.iter().map(|row| Source::whole(row.group, row.name.clone(), view(row))).collect();
+        checkpoint::state_hash(&kernels(), progress, &table, &slices, single().as_ref()).unwrap()
+    };
+    let base = hash(&progress, &[("w", &[2, 2])]);
+    assert_eq!(base, hash(&progress.clone(), &[("w", &[2, 2])]));
+    let others = [
+        hash(&progress, &[("x", &[2, 2])]),
+        hash(&progress, &[("w", &[4])]),
+        hash(&Progress { step: 4, ..progress.clone() }, &[("w", &[2, 2])]),
+        hash(&Progress { seed: 4, ..progress.clone() }, &[("w", &[2, 2])]),
+        hash(&Progress { next_sequence: 0, ..progress.clone() }, &[("w", &[2, 2])]),
+        hash(&Progress { guard: vec![8], ..progress.clone() }, &[("w", &[2, 2])]),
+        hash(&progress, &[]),
+    ];
+    for other in others {
+        assert_ne!(base, other);
+    }
 }

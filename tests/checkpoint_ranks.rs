@@ -8,6 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use neuroshard::backend::cpu::{Cpu, Level};
 use neuroshard::checkpoint;
 use neuroshard::checkpoint::{Attachment, Background, Contents, Error, Group, Progress};
 use neuroshard::checkpoint::{Row, Saved, Source, Target};
@@ -16,6 +17,11 @@ use neuroshard::collective::threads;
 use neuroshard::crypto::{Domain, Hash};
 use neuroshard::shard::parts_of;
 use neuroshard::tensor::{Shape, View, ViewMut};
+
+/// Kernels whose memory is the host's.
+fn kernels() -> Cpu {
+    Cpu::new(Level::PORTABLE, 1).unwrap()
+}
 
 /// Smaller than a block; a tail; exact blocks; many ranks; nothing.
 const WEIGHTS: [(&str, &[usize]); 6] = [
@@ -154,7 +160,8 @@ fn any_ranks_write_the_same_bytes() {
         let (path, hash) = state.write(dir.path(), way);
         let in_memory = same(on(way.ranks, |comm| {
             let slices = state.slices(way, comm.rank());
-            checkpoint::state_hash(&state.progress, &table(), &slices, comm.as_ref()).unwrap()
+            checkpoint::state_hash(&kernels(), &state.progress, &table(), &slices, comm.as_ref())
+                .unwrap()
         }));
         assert_eq!(in_memory, hash, "{way:?}");
         let now = (hash, files(&path));
@@ -204,7 +211,7 @@ fn read(path: &Path, state: &State, way: Way) {
             })
             .filter(|target| !target.view.shape().is_empty())
             .collect();
-        saved.read_into(targets, comm.as_ref()).unwrap();
+        saved.read_into(&kernels(), targets, comm.as_ref()).unwrap();
         for ((whole, part), range) in state.tensors.iter().zip(&room).zip(ranges) {
             assert_eq!(&whole[range], &part[..], "{way:?}");
         }
@@ -233,7 +240,7 @@ fn any_ranks_read_what_any_wrote() {
             let targets = rows.map(|(row, data)| {
                 Target::whole(row.group, row.name, ViewMut::of(data, &row.shape))
             });
-            saved.read_into(targets.collect(), comm.as_ref()).unwrap();
+            saved.read_into(&kernels(), targets.collect(), comm.as_ref()).unwrap();
             assert_eq!(room.tensors, state.tensors);
         });
     }
@@ -411,7 +418,7 @@ fn slices_of_damaged_tensors_are_refused_by_all() {
         let (group, name, shape) = (Group::Weights, "c.weight".into(), Shape::new(&[1031, 131]));
         let view = ViewMut::of(&mut room[range.clone()], &[range.len()]);
         let target = Target { group, name, shape, first: range.start, view };
-        saved.read_into(vec![target], comm.as_ref()).unwrap_err().to_string()
+        saved.read_into(&kernels(), vec![target], comm.as_ref()).unwrap_err().to_string()
     }));
     assert!(text.contains("tensor c.weight") && text.contains("weights.safetensors"), "{text}");
 }
@@ -431,7 +438,7 @@ fn training_goes_on_while_it_is_written() {
         let mut found = Vec::new();
         for step in 2..6 {
             let contents = state.contents(state.slices(way, comm.rank()));
-            found.extend(background.start(contents).unwrap());
+            found.extend(background.start(&kernels(), contents).unwrap());
             // The next step, while the last one is written.
             state = State::at(step);
             found.extend(background.poll(comm.as_ref()).unwrap());
@@ -456,7 +463,7 @@ fn failures_in_the_background_reach_all_ranks_alike() {
         let dir = if comm.rank() == 1 { theirs.path() } else { ours.path() };
         let mut background = Background::new(dir, 2, own).unwrap();
         let state = State::at(1);
-        background.start(state.contents(state.slices(way, comm.rank()))).unwrap();
+        background.start(&kernels(), state.contents(state.slices(way, comm.rank()))).unwrap();
         loop {
             match background.poll(comm.as_ref()) {
                 Ok(None) => std::thread::yield_now(),
@@ -476,7 +483,7 @@ fn who_leaves_waits_for_the_writer() {
     on(2, |comm| {
         let mut background = Background::new(dir.path(), 0, comm.split(0).unwrap()).unwrap();
         let state = State::at(1);
-        background.start(state.contents(state.slices(way, comm.rank()))).unwrap();
+        background.start(&kernels(), state.contents(state.slices(way, comm.rank()))).unwrap();
     });
     read(&dir.path().join("00000001"), &State::at(1), way);
 }

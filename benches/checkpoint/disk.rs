@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use neuroshard::backend::cpu::{Cpu, Level};
 use neuroshard::checkpoint;
 use neuroshard::checkpoint::{Background, Contents, Progress, Row, Saved, Source, Target};
 use neuroshard::collective::Communicator;
@@ -15,6 +16,11 @@ use neuroshard::shard::parts_of;
 use neuroshard::tensor::{Shape, View, ViewMut};
 use rayon::prelude::*;
 use rustix::fs::{Advice, fadvise};
+
+/// Kernels whose memory is the host's.
+fn kernels() -> Cpu {
+    Cpu::new(Level::PORTABLE, 1).unwrap()
+}
 
 /// Weights, each with two moments: 768 MiB in all.
 const WEIGHTS: usize = 8;
@@ -207,7 +213,7 @@ fn load(state: &State, dir: &Path, ranks: usize) -> f64 {
                 ViewMut::of(data, &[len])
             },
         });
-        saved.read_into(targets.collect(), comm.as_ref()).unwrap();
+        saved.read_into(&kernels(), targets.collect(), comm.as_ref()).unwrap();
     })
 }
 
@@ -227,9 +233,10 @@ fn stop(state: &State, dir: &Path, threads: usize) -> f64 {
     let mut background = Background::new(&dir.join("background"), 1, comm.clone()).unwrap();
     let contents = state.contents(1, comm.as_ref());
     background.reserve(&contents.slices);
+    let kernels = kernels();
     pool(threads).install(|| {
         let started = Instant::now();
-        background.start(contents).unwrap();
+        background.start(&kernels, contents).unwrap();
         let stopped = started.elapsed().as_secs_f64();
         background.wait().unwrap();
         stopped

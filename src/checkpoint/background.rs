@@ -8,15 +8,19 @@ use std::thread::{Builder, JoinHandle};
 
 use rayon::prelude::*;
 
-use super::slice::bytes_of;
+use super::slice::view_of;
 use super::{Contents, Error, Group, Source, folder, ranks, write};
 use crate::collective::Communicator;
 use crate::crypto::Hash;
+use crate::ops::Kernels;
+use crate::ops::elementwise;
 use crate::tensor::DType;
 use crate::tensor::HostBuffer;
 use crate::tensor::Mem;
+use crate::tensor::MemMut;
 use crate::tensor::Shape;
 use crate::tensor::View;
+use crate::tensor::ViewMut;
 
 /// A writer of checkpoints with a thread, a copy of this rank's slices, and a communicator of its
 /// own. At most one checkpoint is under way. Every rank calls the same methods in the same order.
@@ -76,12 +80,16 @@ impl Background {
         size_bytes
     }
 
-    /// Copies `contents` and starts to write them; if a checkpoint is still under way, waits for
+    /// Copies `contents`, which are in the memory of `kernels`, and starts to write them; if a checkpoint is still under way, waits for
     /// it first and returns its outcome. After a failure of that one nothing is started.
-    pub fn start(&mut self, contents: Contents<'_>) -> Result<Option<Written>, Error> {
+    pub fn start(
+        &mut self,
+        kernels: &dyn Kernels,
+        contents: Contents<'_>,
+    ) -> Result<Option<Written>, Error> {
         let before = self.wait()?;
         self.reserve(&contents.slices);
-        let copied = Copied::of(contents, &mut self.room);
+        let copied = Copied::of(kernels, contents, &mut self.room);
         let (checkpoints, keep) = (self.checkpoints.clone(), self.keep);
         let (comm, threads) = (self.comm.clone(), self.threads.clone());
         let room = std::mem::replace(&mut self.room, HostBuffer::zeroed(0));
@@ -154,18 +162,10 @@ struct Copied {
 }
 
 impl Copied {
-    /// Copies the slices into `room`, which is large enough, on all threads of the current pool.
-    fn of(contents: Contents<'_>, room: &mut HostBuffer) -> Self {
-        let from: Result<Vec<&[u8]>, Error> = contents.slices.iter().map(bytes_of).collect();
-        let outcome = from.map(|from| {
-            let (mut rest, mut parts) = (room.bytes_mut(), Vec::new());
-            for bytes in from {
-                let (to, next) = rest.split_at_mut(bytes.len());
-                parts.extend(to.chunks_mut(COPY_BYTES).zip(bytes.chunks(COPY_BYTES)));
-                rest = next;
-            }
-            parts.into_par_iter().for_each(|(to, from)| to.copy_from_slice(from));
-        });
+    /// Copies the slices into `room`, which is large enough, those of the host on all threads of the
+    /// current pool.
+    fn of(kernels: &dyn Kernels, contents: Contents<'_>, room: &mut HostBuffer) -> Self {
+        let outcome = copy(kernels, &contents.slices, room);
         let slice = |s: Source<'_>| (s.group, s.name, s.shape, s.first, s.view.shape().len());
         let Contents { progress, table, slices, plan_hash, plan, model, config, attachments } =
             contents;
@@ -203,6 +203,25 @@ impl Copied {
         ranks::first(comm, || folder::remove_old(checkpoints, keep))?;
         Ok(Written { step: contents.progress.step, path, hash })
     }
+}
+
+/// Copies slices into `room`, one behind the other.
+fn copy(kernels: &dyn Kernels, slices: &[Source<'_>], room: &mut HostBuffer) -> Result<(), Error> {
+    let (mut rest, mut parts) = (room.bytes_mut(), Vec::new());
+    for slice in slices {
+        let view = view_of(slice)?;
+        let (to, next) = rest.split_at_mut(view.size_bytes());
+        rest = next;
+        match view.host_bytes() {
+            Some(from) => parts.extend(to.chunks_mut(COPY_BYTES).zip(from.chunks(COPY_BYTES))),
+            None => {
+                let to = ViewMut::new(MemMut::Host(to), view.dtype(), view.shape());
+                elementwise::copy(kernels, to, view)?;
+            }
+        }
+    }
+    parts.into_par_iter().for_each(|(to, from)| to.copy_from_slice(from));
+    Ok(())
 }
 
 /// Threads that write and hash: one waits for the system while the other computes. More would take

@@ -5,10 +5,14 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::collective;
+use crate::ops::OpError;
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A copy from or to the device failed.
+    #[error("cannot copy the state between a device and its host")]
+    Device(#[from] OpError),
     /// The operating system refused.
     #[error("cannot {doing} {}{}", .path.display(), remedy(.source))]
     Io {

@@ -101,8 +101,8 @@ pub struct Source<'a> {
     /// Where the slice starts in the flattened tensor, in elements: a multiple of
     /// [`SLICE_ELEMENTS`].
     pub first: usize,
-    /// The elements of the slice, f32, on the host, of any extents. It ends at a multiple of
-    /// [`SLICE_ELEMENTS`] or with the tensor.
+    /// The elements of the slice, f32, of any extents: on the host to be written, anywhere to be
+    /// hashed or copied. It ends at a multiple of [`SLICE_ELEMENTS`] or with the tensor.
     pub view: View<'a>,
 }
 
@@ -125,8 +125,8 @@ pub struct Target<'a> {
     /// Where the slice starts in the flattened tensor, in elements: a multiple of
     /// [`SLICE_ELEMENTS`].
     pub first: usize,
-    /// Overwritten; f32, on the host, of any extents. It ends at a multiple of [`SLICE_ELEMENTS`]
-    /// or with the tensor.
+    /// Overwritten; f32, of any extents. It ends at a multiple of [`SLICE_ELEMENTS`] or with the
+    /// tensor.
     pub view: ViewMut<'a>,
 }
 

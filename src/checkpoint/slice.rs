@@ -11,7 +11,13 @@ use super::subtree::{Clash, Copies, Piece, Tree};
 use super::{Error, Group, Row, SLICE_ELEMENTS, Source};
 use crate::collective::Communicator;
 use crate::crypto::Hash;
+use crate::ops::Kernels;
+use crate::ops::elementwise;
+use crate::tensor::DType;
+use crate::tensor::HostBuffer;
+use crate::tensor::Mem;
 use crate::tensor::Shape;
+use crate::tensor::View;
 
 /// The table of all tensors, by name.
 pub(super) struct Index<'a> {
@@ -44,12 +50,19 @@ pub(super) fn check(name: &str, total: usize, first: usize, len: usize) -> Resul
     }
 }
 
+/// The view of a slice of f32, wherever it lives, checked.
+pub(super) fn view_of<'a>(source: &Source<'a>) -> Result<View<'a>, Error> {
+    if source.view.dtype() != DType::F32 {
+        return Err(Error::Place { name: source.name.clone() });
+    }
+    check(&source.name, source.shape.len(), source.first, source.view.shape().len())?;
+    Ok(source.view)
+}
+
 /// The bytes of a slice of f32 on the host.
 pub(super) fn bytes_of<'a>(source: &Source<'a>) -> Result<&'a [u8], Error> {
-    let floats = source.view.host::<f32>();
-    let floats = floats.ok_or_else(|| Error::Place { name: source.name.clone() })?;
-    check(&source.name, source.shape.len(), source.first, floats.len())?;
-    Ok(bytemuck::cast_slice(floats))
+    let bytes = view_of(source)?.host_bytes();
+    bytes.ok_or_else(|| Error::Place { name: source.name.clone() })
 }
 
 /// Calls `each` with every slice that has elements, on all threads of the current pool: its place
@@ -73,17 +86,31 @@ pub(super) fn pieces_of(
     Ok(pieces?.concat())
 }
 
-/// The pieces of slices in memory.
+/// The pieces of slices in memory; those of a device come to the host one after the other.
 pub(super) fn hash_slices(
+    kernels: &dyn Kernels,
     tree: &Tree,
     table: &[Row],
     slices: &[Source<'_>],
 ) -> Result<Vec<Piece>, Error> {
-    pieces_of(table, slices, |i, first, bytes| {
-        let total = table[i].shape.len() as u64 * 4;
-        tree.pieces(i as u32, total, first, InMemory(bytes))
-            .map_err(|_| Error::Place { name: table[i].name.clone() })
-    })
+    let hash = |slices: &[Source<'_>]| {
+        pieces_of(table, slices, |i, first, bytes| {
+            let total = table[i].shape.len() as u64 * 4;
+            tree.pieces(i as u32, total, first, InMemory(bytes))
+                .map_err(|_| Error::Place { name: table[i].name.clone() })
+        })
+    };
+    let (here, there): (Vec<_>, Vec<_>) =
+        slices.iter().cloned().partition(|slice| slice.view.host_bytes().is_some());
+    let mut pieces = hash(&here)?;
+    let mut room = HostBuffer::zeroed(0);
+    for slice in there {
+        let view = view_of(&slice)?;
+        let bytes = elementwise::on_host(kernels, view, &mut room)?;
+        let view = View::new(Mem::Host(bytes), view.dtype(), view.shape());
+        pieces.extend(hash(&[Source { view, ..slice }])?);
+    }
+    Ok(pieces)
 }
 
 /// Merges pieces as far as possible.

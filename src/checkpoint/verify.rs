@@ -8,18 +8,23 @@ use super::subtree::{Copies, Piece, Tree};
 use super::{Error, SLICE_ELEMENTS, Saved, Target};
 use crate::collective::Communicator;
 use crate::crypto::Hash;
+use crate::ops::Kernels;
+use crate::ops::elementwise;
+use crate::tensor::Tensor;
 
 impl Saved {
     /// Fills this rank's `targets` from the files, and verifies what then is in memory: whole
     /// tensors here, slices together with those of the other ranks, which must make up the tensor.
-    /// Collective: all succeed, or all get the same error.
+    /// `kernels` are those whose memory the targets are in. Collective: all succeed, or all get the
+    /// same error.
     pub fn read_into(
         &self,
+        kernels: &dyn Kernels,
         targets: Vec<Target<'_>>,
         comm: &dyn Communicator,
     ) -> Result<(), Error> {
         let tree = Tree::new();
-        let mine = self.load(&tree, targets);
+        let mine = self.load(kernels, &tree, targets);
         let hashes = slice::hashes(&tree, self.table(), mine, Copies::Equal, comm)?;
         let loaded = hashes.iter().enumerate().filter_map(|(i, hash)| Some((i, (*hash)?)));
         loaded.into_iter().try_for_each(|(i, hash)| self.compare(i, hash))
@@ -41,18 +46,44 @@ impl Saved {
     }
 
     /// Reads targets, verifies those that are whole, and returns the pieces of the others.
-    fn load(&self, tree: &Tree, targets: Vec<Target<'_>>) -> Result<Vec<Piece>, Error> {
+    fn load(
+        &self,
+        kernels: &dyn Kernels,
+        tree: &Tree,
+        targets: Vec<Target<'_>>,
+    ) -> Result<Vec<Piece>, Error> {
         let index = Index::of(self.table());
+        let (here, there): (Vec<_>, Vec<_>) =
+            targets.into_iter().partition(|target| target.view.as_view().host_bytes().is_some());
         let mut slices = Vec::new();
-        for target in targets {
+        for target in here {
             slices.extend(self.slice_of(&index, target)?);
         }
-        let pieces = self.read_in_order(tree, slices)?;
+        let mut pieces = self.read_in_order(tree, slices)?;
+        for target in there {
+            pieces.extend(self.load_onto_device(kernels, tree, &index, target)?);
+        }
         let merged = slice::merge(tree, self.table(), pieces, Copies::Equal)?;
         let is_whole = |piece: &Piece| piece.len == self.size_of(piece.tensor as usize);
         let (whole, parts): (Vec<_>, Vec<_>) = merged.into_iter().partition(is_whole);
         whole.iter().try_for_each(|p| self.compare(p.tensor as usize, Hash(p.value)))?;
         Ok(parts)
+    }
+
+    /// Reads a target on a device, by way of host memory.
+    fn load_onto_device(
+        &self,
+        kernels: &dyn Kernels,
+        tree: &Tree,
+        index: &Index<'_>,
+        target: Target<'_>,
+    ) -> Result<Vec<Piece>, Error> {
+        let Target { group, name, shape, first, view } = target;
+        let mut host = Tensor::zeros(view.dtype(), &view.shape());
+        let staged = Target { group, name, shape, first, view: host.view_mut() };
+        let pieces = self.read_in_order(tree, self.slice_of(index, staged)?.into_iter().collect());
+        elementwise::copy(kernels, view, host.view())?;
+        pieces
     }
 
     /// What is to be read for a target; nothing for one without elements.

@@ -68,7 +68,7 @@ impl SavedModel {
         for (name, tensor) in params.as_mut().into_named() {
             targets.push(Target::whole(Group::Weights, name, tensor.view_mut()));
         }
-        self.saved.read_into(targets, collective::single().as_ref())?;
+        self.saved.read_into(kernels, targets, collective::single().as_ref())?;
         let precision = self.config.numerics.precision();
         Ok(NeuroLlm::new(kernels, self.dims, precision, params, positions)?)
     }

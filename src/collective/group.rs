@@ -84,11 +84,12 @@ impl Group {
         })
     }
 
-    /// The bytes of every rank's part of `len` elements.
-    fn ranges(&self, parts: &Parts, len: usize) -> Result<Vec<Range<usize>>, Error> {
+    /// The bytes of every rank's part of `len` elements of `width` bytes.
+    fn ranges(&self, parts: &Parts, len: usize, width: usize) -> Result<Vec<Range<usize>>, Error> {
         let size = self.members.len();
         if parts.ranks() == size && parts.len() == len {
-            return Ok((0..size).map(|r| parts.of(r).start * 4..parts.of(r).end * 4).collect());
+            let bytes = |r| parts.of(r).start * width..parts.of(r).end * width;
+            return Ok((0..size).map(bytes).collect());
         }
         let what = format!(
             "{} parts of {} elements do not divide {len} elements among {size} ranks",
@@ -168,22 +169,21 @@ impl Communicator for Group {
     }
 
     fn reduce_scatter(&self, data: &mut [f32], parts: &Parts) -> Result<(), Error> {
-        let ranges = self.ranges(parts, data.len())?;
+        let ranges = self.ranges(parts, data.len(), size_of::<f32>())?;
         let call = Call::new(Operation::ReduceScatter, data.len()).shaped(ranges.iter().cloned());
         let bytes = bytemuck::cast_slice_mut(data);
         self.make(call, |call| self.layers.reduce_scatter(call, bytes, &ranges))
     }
 
-    fn all_gather_parts(&self, data: &mut [f32], parts: &Parts) -> Result<(), Error> {
-        let ranges = self.ranges(parts, data.len())?;
+    fn all_gather_bytes(&self, data: &mut [u8], parts: &Parts) -> Result<(), Error> {
+        let ranges = self.ranges(parts, data.len(), 1)?;
         let call = Call::new(Operation::AllGatherParts, data.len()).shaped(ranges.iter().cloned());
-        let bytes = bytemuck::cast_slice_mut(data);
-        self.make(call, |call| self.layers.all_gather(call, bytes, &ranges))
+        self.make(call, |call| self.layers.all_gather(call, data, &ranges))
     }
 
     fn all_reduce(&self, data: &mut [f32]) -> Result<(), Error> {
         let parts = Parts::even(data.len(), self.members.len(), LINE);
-        let ranges = self.ranges(&parts, data.len())?;
+        let ranges = self.ranges(&parts, data.len(), size_of::<f32>())?;
         let call = Call::new(Operation::AllReduce, data.len());
         let bytes = bytemuck::cast_slice_mut(data);
         self.make(call, |call| self.layers.all_reduce(call, bytes, &ranges))

@@ -63,7 +63,11 @@ pub trait Communicator: Debug + Send + Sync {
     /// elements are undefined after it.
     fn reduce_scatter(&self, data: &mut [f32], parts: &Parts) -> Result<(), Error>;
     /// In place: `data[parts.of(r)]` of every rank r to all.
-    fn all_gather_parts(&self, data: &mut [f32], parts: &Parts) -> Result<(), Error>;
+    fn all_gather_parts(&self, data: &mut [f32], parts: &Parts) -> Result<(), Error> {
+        self.all_gather_bytes(bytemuck::cast_slice_mut(data), &parts.times(size_of::<f32>()))
+    }
+    /// As [`Self::all_gather_parts`], of elements of any type; `parts` are of bytes.
+    fn all_gather_bytes(&self, data: &mut [u8], parts: &Parts) -> Result<(), Error>;
     /// In place: every element becomes its sum over all ranks, in tree order.
     fn all_reduce(&self, data: &mut [f32]) -> Result<(), Error> {
         let parts = Parts::even(data.len(), self.size(), 1);

@@ -23,6 +23,11 @@ impl Parts {
         Self { starts: (0..=ranks).map(start).collect() }
     }
 
+    /// The same division where every element is `count` of the new ones: from elements to bytes.
+    pub fn times(&self, count: usize) -> Self {
+        Self { starts: self.starts.iter().map(|start| start * count).collect() }
+    }
+
     /// Number of ranks.
     pub fn ranks(&self) -> usize {
         self.starts.len() - 1

@@ -5,6 +5,8 @@
 
 use super::{Kernels, OpError, activation, expect_dtype, expect_shape};
 use crate::tensor::DType;
+use crate::tensor::HostBuffer;
+use crate::tensor::MemMut;
 use crate::tensor::View;
 use crate::tensor::ViewMut;
 
@@ -19,6 +21,24 @@ pub fn copy(kernels: &dyn Kernels, out: ViewMut<'_>, inp: View<'_>) -> Result<()
     expect_shape("elementwise::copy inp", &inp.shape(), &out.shape())?;
     expect_dtype("elementwise::copy inp", inp.dtype(), out.dtype())?;
     kernels.elementwise_copy(out, inp)
+}
+
+/// The bytes of `inp` on the host: as they lie there, or copied into `room`, which grows to hold
+/// them. Kernels that compute in host memory need not be asked, so any thread may call it for them.
+pub fn on_host<'a>(
+    kernels: &dyn Kernels,
+    inp: View<'a>,
+    room: &'a mut HostBuffer,
+) -> Result<&'a [u8], OpError> {
+    if let Some(bytes) = inp.host_bytes() {
+        return Ok(bytes);
+    }
+    if room.bytes().len() < inp.size_bytes() {
+        *room = HostBuffer::zeroed(inp.size_bytes());
+    }
+    let bytes = &mut room.bytes_mut()[..inp.size_bytes()];
+    copy(kernels, ViewMut::new(MemMut::Host(bytes), inp.dtype(), inp.shape()), inp)?;
+    Ok(bytes)
 }
 
 /// `out = out + inp`; both f32, or both bf16.

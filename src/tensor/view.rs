@@ -54,6 +54,19 @@ impl<'a> View<'a> {
         Self { mem, dtype, shape }
     }
 
+    /// Size of the elements in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.shape.len() * self.dtype.size_bytes()
+    }
+
+    /// The bytes of the elements, if they live on the host.
+    pub fn host_bytes(&self) -> Option<&'a [u8]> {
+        match self.mem {
+            Mem::Host(bytes) => Some(bytes),
+            Mem::Device { .. } => None,
+        }
+    }
+
     /// Host elements as a tensor of `shape`.
     ///
     /// # Panics
@@ -145,6 +158,11 @@ impl<'a> ViewMut<'a> {
                 MemMut::Device { buffer: &mut **buffer, offset: *offset }
             }
         }
+    }
+
+    /// The memory for as long as the view would live; for backends.
+    pub fn into_mem(self) -> MemMut<'a> {
+        self.mem
     }
 
     /// The elements, if they live on the host with type `E`.

@@ -27,8 +27,8 @@ pub enum Error {
     /// The model failed.
     #[error("the model failed")]
     Model(#[from] ModelError),
-    /// An operation of the optimizer failed.
-    #[error("the optimizer failed")]
+    /// An operation of the trainer failed: of its optimizer, or a copy from or to the device.
+    #[error("an operation of the trainer failed")]
     Optimizer(#[from] OpError),
     /// The data failed.
     #[error("the data cannot be read")]

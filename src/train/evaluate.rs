@@ -10,7 +10,9 @@ use crate::model::Activations;
 use crate::model::NeuroLlm;
 use crate::model::Passes;
 use crate::ops::Kernels;
+use crate::ops::elementwise;
 use crate::shard::Mesh;
+use crate::tensor::ViewMut;
 
 /// Result of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,9 +109,11 @@ pub fn evaluate_model(
     // One at a time: fewer, larger pieces would be hardly faster and need more memory.
     let mut acts = Activations::new(kernels, model.dims(), 1, seq_len, Passes::Forward)?;
     let mut losses = |batch: &Batch| {
-        let batch = model::Batch { tokens: &batch.inputs, targets: &batch.targets };
-        model.losses(kernels, batch, &mut acts)?;
-        Ok(acts.losses().host::<f32>().to_vec())
+        let whole = model::Batch { tokens: &batch.inputs, targets: &batch.targets };
+        model.losses(kernels, whole, &mut acts)?;
+        let (mut losses, shape) = (vec![0.0f32; whole.targets.len()], [whole.targets.len()]);
+        elementwise::copy(kernels, ViewMut::of(&mut losses, &shape), acts.losses().view())?;
+        Ok(losses)
     };
     match evaluate(loader, sequences, &Mesh::single(1), stop, &mut losses)? {
         Evaluated::Done(found) => Ok(Some(found)),

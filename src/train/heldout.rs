@@ -11,7 +11,10 @@ use crate::model::Scratch;
 use crate::model::Slot;
 use crate::ops;
 use crate::ops::Kernels;
+use crate::ops::elementwise;
 use crate::tensor::Tensor;
+use crate::tensor::View;
+use crate::tensor::ViewMut;
 
 /// Sees every tensor of a forward pass, in order, with the operation that made it.
 pub(super) type Inspector<'a> = &'a mut (dyn FnMut(String, &Tensor) -> Result<(), Error> + Send);
@@ -64,9 +67,9 @@ impl Trainer {
                 Ok(pass.embed(table.embedding(), slot)?)
             })?;
         } else {
-            let mut inbox =
-                neighbours.expect(stage - 1, Parcel::Stream, slot.streams[0].shape().len(), 1);
-            neighbours.receive(&mut inbox, slot.streams[0].host_mut())?;
+            let stream = &mut slot.streams[0];
+            let mut inbox = neighbours.expect(stage - 1, Parcel::Stream, stream.size_bytes(), 1);
+            neighbours.receive(kernels, &mut inbox, stream.view_mut())?;
         }
         if let Some(inspect) = &mut inspect {
             inspect("embedding".into(), &slot.streams[0])?;
@@ -81,11 +84,12 @@ impl Trainer {
             }
         }
         if !layout.has_head() {
-            let stream = slot.streams[slot.stream_index(layout.layers.end)].host();
-            neighbours.send(stage + 1, Parcel::Stream, stream)?;
-            let mut losses = vec![0.0; slot.rows()];
-            let mut inbox = neighbours.expect(stages - 1, Parcel::Losses, losses.len(), 1);
-            neighbours.receive(&mut inbox, &mut losses)?;
+            let stream = slot.streams[slot.stream_index(layout.layers.end)].view();
+            neighbours.send(kernels, (stage + 1, Parcel::Stream), stream)?;
+            let (mut losses, shape) = (vec![0.0f32; slot.rows()], [slot.rows()]);
+            let bytes = size_of_val(&losses[..]);
+            let mut inbox = neighbours.expect(stages - 1, Parcel::Losses, bytes, 1);
+            neighbours.receive(kernels, &mut inbox, ViewMut::of(&mut losses, &shape))?;
             neighbours.flush()?;
             return Ok(losses);
         }
@@ -112,9 +116,10 @@ impl Trainer {
             inspect("rmsnorm after the last layer (final_norm)".into(), &scratch.final_norm)?;
             inspect("cross_entropy (lm_head and loss)".into(), &slot.losses)?;
         }
-        let losses = slot.losses.host::<f32>().to_vec();
+        let (mut losses, shape) = (vec![0.0f32; slot.rows()], [slot.rows()]);
+        elementwise::copy(kernels, ViewMut::of(&mut losses, &shape), slot.losses.view())?;
         for other in 0..stages - 1 {
-            neighbours.send(other, Parcel::Losses, &losses)?;
+            neighbours.send(kernels, (other, Parcel::Losses), View::of(&losses, &shape))?;
         }
         neighbours.flush()?;
         Ok(losses)

@@ -6,7 +6,14 @@ use std::time::{Duration, Instant};
 use super::Error;
 use crate::collective::Communicator;
 use crate::collective::Request;
+use crate::ops::Kernels;
+use crate::ops::OpError;
+use crate::ops::elementwise;
 use crate::shard::Mesh;
+use crate::tensor::Mem;
+use crate::tensor::MemMut;
+use crate::tensor::View;
+use crate::tensor::ViewMut;
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +61,13 @@ impl Neighbours {
         self.patience = patience;
     }
 
-    /// Starts to send elements to the counterpart in `stage`.
-    pub fn send(&mut self, stage: usize, parcel: Parcel, elements: &[f32]) -> Result<(), Error> {
+    /// Starts to send elements to the counterpart in `stage`, as the bytes that they are.
+    pub fn send(
+        &mut self,
+        kernels: &dyn Kernels,
+        (stage, parcel): (usize, Parcel),
+        elements: View<'_>,
+    ) -> Result<(), Error> {
         while let Some(mut request) = self.sent.pop_front() {
             match request.poll() {
                 Some(ended) => drop(ended?),
@@ -65,15 +77,14 @@ impl Neighbours {
                 }
             }
         }
-        let bytes = bytemuck::cast_slice(elements).to_vec();
+        let bytes = bytes_of(kernels, elements)?;
         let to = self.mesh.counterpart(stage);
         self.sent.push_back(self.mesh.world().send(to, parcel as u32, bytes));
         Ok(())
     }
 
-    /// Prepares to receive `count` pieces of `elements` elements from the counterpart in `stage`.
-    pub fn expect(&self, stage: usize, parcel: Parcel, elements: usize, count: usize) -> Inbox {
-        let bytes = elements * size_of::<f32>();
+    /// Prepares to receive `count` pieces of `bytes` bytes from the counterpart in `stage`.
+    pub fn expect(&self, stage: usize, parcel: Parcel, bytes: usize, count: usize) -> Inbox {
         let from = self.mesh.counterpart(stage);
         let mut inbox = Inbox { from, parcel, bytes, started: VecDeque::new(), left: count };
         inbox.start(self.mesh.world().as_ref());
@@ -81,7 +92,12 @@ impl Neighbours {
     }
 
     /// The next piece, into `out`.
-    pub fn receive(&mut self, inbox: &mut Inbox, out: &mut [f32]) -> Result<(), Error> {
+    pub fn receive(
+        &mut self,
+        kernels: &dyn Kernels,
+        inbox: &mut Inbox,
+        out: ViewMut<'_>,
+    ) -> Result<(), Error> {
         inbox.start(self.mesh.world().as_ref());
         let Some(request) = inbox.started.pop_front() else {
             unreachable!("no more than expected are received")
@@ -89,7 +105,8 @@ impl Neighbours {
         let started = Instant::now();
         let bytes = request.wait(self.patience);
         self.waited += started.elapsed();
-        bytemuck::cast_slice_mut(out).copy_from_slice(&bytes?);
+        let (bytes, dtype, shape) = (bytes?, out.dtype(), out.shape());
+        elementwise::copy(kernels, out, View::new(Mem::Host(&bytes), dtype, shape))?;
         inbox.start(self.mesh.world().as_ref());
         Ok(())
     }
@@ -113,6 +130,17 @@ impl Inbox {
             self.left -= 1;
         }
     }
+}
+
+/// A copy of the bytes of `view` on the host.
+fn bytes_of(kernels: &dyn Kernels, view: View<'_>) -> Result<Vec<u8>, OpError> {
+    if let Some(bytes) = view.host_bytes() {
+        return Ok(bytes.to_vec());
+    }
+    let mut bytes = vec![0; view.size_bytes()];
+    let to = ViewMut::new(MemMut::Host(&mut bytes), view.dtype(), view.shape());
+    elementwise::copy(kernels, to, view)?;
+    Ok(bytes)
 }
 
 /// One that is waited for, and one behind it.

@@ -19,6 +19,7 @@ use crate::model::Head;
 use crate::model::Scratch;
 use crate::model::Slot;
 use crate::ops::Kernels;
+use crate::ops::elementwise;
 use crate::tensor::Tensor;
 
 /// Everything that a step's forward and backward passes touch.
@@ -43,8 +44,8 @@ pub(super) struct Passing<'a> {
     pub per_shard: usize,
     /// Micro-batches.
     pub micros: usize,
-    /// Per shard, the chain of its losses; zeros where the head is elsewhere.
-    pub losses: Vec<f64>,
+    /// Losses of all tokens of the batch, where the head is here.
+    pub losses: Option<&'a mut Tensor>,
 }
 
 impl Passing<'_> {
@@ -73,8 +74,8 @@ impl Passing<'_> {
     /// What comes from the stage before and from the next one; none where there is none.
     pub fn inboxes(&self) -> [Option<Inbox>; 2] {
         let (stage, stages) = self.stage;
-        let elements = self.slots[0].rows() * self.frame.dims().width;
-        let from = |stage, parcel| self.neighbours.expect(stage, parcel, elements, self.micros);
+        let bytes = self.slots[0].streams[0].size_bytes();
+        let from = |stage, parcel| self.neighbours.expect(stage, parcel, bytes, self.micros);
         [
             stage.checked_sub(1).map(|before| from(before, Parcel::Stream)),
             (stage + 1 < stages).then(|| from(stage + 1, Parcel::Gradient)),
@@ -142,12 +143,14 @@ impl Passing<'_> {
         pass.load(model::Batch { tokens, targets }, slot)?;
         match (table, inbox) {
             (Some(table), _) => Ok(pass.embed(table, slot)?),
-            (None, Some(inbox)) => self.neighbours.receive(inbox, slot.streams[0].host_mut()),
+            (None, Some(inbox)) => {
+                self.neighbours.receive(self.kernels, inbox, slot.streams[0].view_mut())
+            }
             (None, None) => unreachable!("a stage begins with the embedding or follows another"),
         }
     }
 
-    /// Loss and gradients of the head; the chain of losses of the shard goes on.
+    /// Losses and gradients of the head.
     pub fn head(&mut self, micro: usize, s: usize, weights: Head<&Tensor>) -> Result<(), Error> {
         let b = self.layout.head();
         let (bucket, start) = self.sums.open(self.kernels, b)?;
@@ -158,9 +161,9 @@ impl Passing<'_> {
         let pass = self.frame.pass(self.kernels, slot)?;
         let grads = Head { final_norm, lm_head };
         pass.head(weights, self.scale, slot, self.scratch, (grads, start))?;
-        let sum = &mut self.losses[micro / self.per_shard];
-        *sum = slot.losses.host::<f32>().iter().fold(*sum, |sum, &l| sum + f64::from(l));
-        Ok(())
+        let Some(losses) = self.losses.as_mut() else { unreachable!("the head is here") };
+        let rows = micro * slot.rows()..(micro + 1) * slot.rows();
+        Ok(elementwise::copy(self.kernels, losses.view_mut().rows(rows), slot.losses.view())?)
     }
 
     /// Gradients of a block.
@@ -207,20 +210,23 @@ impl Passing<'_> {
     /// The stream after the stage's last block to the next stage.
     pub fn hand_on(&mut self, s: usize) -> Result<(), Error> {
         let slot = &self.slots[s];
-        let stream = slot.streams[slot.stream_index(self.layout.layers.end)].host();
-        self.neighbours.send(self.stage.0 + 1, Parcel::Stream, stream)
+        let stream = slot.streams[slot.stream_index(self.layout.layers.end)].view();
+        self.neighbours.send(self.kernels, (self.stage.0 + 1, Parcel::Stream), stream)
     }
 
     /// The gradient of the stream before the stage's first block to the stage before.
     pub fn hand_back(&mut self, s: usize) -> Result<(), Error> {
         let Some(gradient) = self.slots[s].streams.last() else { return Ok(()) };
-        self.neighbours.send(self.stage.0 - 1, Parcel::Gradient, gradient.host())
+        let to = (self.stage.0 - 1, Parcel::Gradient);
+        self.neighbours.send(self.kernels, to, gradient.view())
     }
 
     /// The gradient of the stream after the stage's last block, where the next stage has it.
     pub fn receive_gradient(&mut self, s: usize, inbox: Option<&mut Inbox>) -> Result<(), Error> {
         match (inbox, self.slots[s].streams.last_mut()) {
-            (Some(inbox), Some(last)) => self.neighbours.receive(inbox, last.host_mut()),
+            (Some(inbox), Some(last)) => {
+                self.neighbours.receive(self.kernels, inbox, last.view_mut())
+            }
             _ => Ok(()),
         }
     }

@@ -20,7 +20,10 @@ use crate::model::Bucket;
 use crate::model::Dims;
 use crate::model::Params;
 use crate::model::TiedHead;
+use crate::ops::Kernels;
+use crate::ops::elementwise;
 use crate::shard::Division;
+use crate::tensor::HostBuffer;
 use crate::tensor::Shape;
 
 /// Names and shapes of a model's weights, as a checkpoint must have them.
@@ -79,14 +82,16 @@ impl Trainer {
     pub fn state_hash(&self) -> Result<Hash, Error> {
         let table = checkpoint::table(&expected_weights(&self.plan.dims));
         let world = self.mesh.world().as_ref();
-        Ok(checkpoint::state_hash(&self.progress(), &table, &self.slices(), world)?)
+        let kernels = self.kernels.as_ref();
+        Ok(checkpoint::state_hash(kernels, &self.progress(), &table, &self.slices(), world)?)
     }
 
     /// A trainer at the state of a checkpoint. Refuses one of another plan, and names what differs.
     pub(super) fn resume(&mut self, saved: &Saved) -> Result<(), Error> {
         check(saved, &self.plan)?;
         let world = self.mesh.world().clone();
-        saved.read_into(self.targets(), world.as_ref())?;
+        let kernels = self.kernels.clone();
+        saved.read_into(kernels.as_ref(), self.targets(), world.as_ref())?;
         let progress = &saved.manifest().progress;
         self.done = progress.step;
         let consistent = progress.seed == self.plan.seed
@@ -171,16 +176,17 @@ fn held(division: &Division, group: Group, len: usize) -> Range<usize> {
 }
 
 /// Hash of the weights of a stage, where this rank has them whole.
-pub(super) fn weights_hash(state: &State) -> Option<Hash> {
+pub(super) fn weights_hash(kernels: &dyn Kernels, state: &State) -> Result<Option<Hash>, Error> {
     if !state.division.has_whole_weights() {
-        return None;
+        return Ok(None);
     }
+    let mut room = HostBuffer::zeroed(0);
     let mut hasher = Hasher::new(Domain::TrainingState);
     for (_, tensor) in state.weights.iter().flat_map(|b| b.as_ref().into_named()) {
-        let hash = checkpoint::hash_bytes(bytemuck::cast_slice(tensor.host::<f32>()));
-        hasher.update(hash.as_bytes());
+        let bytes = elementwise::on_host(kernels, tensor.view(), &mut room)?;
+        hasher.update(checkpoint::hash_bytes(bytes).as_bytes());
     }
-    Some(hasher.finish())
+    Ok(Some(hasher.finish()))
 }
 
 /// Whether a checkpoint can be continued by `plan`; costs nothing.

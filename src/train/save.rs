@@ -50,7 +50,7 @@ impl Saver {
             return Ok(());
         }
         let contents = trainer.contents(&setup.config, &setup.attachments);
-        let before = self.background.start(contents)?;
+        let before = self.background.start(trainer.kernels(), contents)?;
         self.note(before, pace, observer);
         self.begun = Some((step, Instant::now()));
         Ok(())

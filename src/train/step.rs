@@ -30,6 +30,9 @@ use crate::optim;
 use crate::shard::Division;
 use crate::shard::Mesh;
 use crate::shard::Zero;
+use crate::tensor::DType;
+use crate::tensor::Tensor;
+use crate::tensor::ViewMut;
 
 /// Everything that training changes on this rank, and what it needs for that.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub struct Trainer {
     order: Order,
     slots: Vec<Slot>,
     scratch: Scratch,
+    /// `(N)` of all micro-batches of this rank: losses of a step's tokens, where the head is here.
+    losses: Option<Tensor>,
     /// For sequences that only go forward; made when the first one comes.
     pub(super) heldout: Option<(Slot, Scratch)>,
     pub(super) exchange: Exchange,
@@ -143,13 +148,23 @@ impl Trainer {
             scale: (1.0 / per_step as f64) as f32,
             per_shard: sequences / shards / micro,
             micros: sequences / micro,
-            losses: vec![0.0; shards],
+            losses: self.losses.as_mut(),
         };
         match self.order {
             Order::Depth => passing.depth_first()?,
             Order::Breadth => passing.breadth_first()?,
         }
-        Ok(passing.losses)
+        self.shard_losses(kernels)
+    }
+
+    /// The chain of losses of every local shard; zeros where the head is elsewhere.
+    fn shard_losses(&self, kernels: &dyn Kernels) -> Result<Vec<f64>, Error> {
+        let shards = self.mesh.local_shards().len();
+        let Some(losses) = &self.losses else { return Ok(vec![0.0; shards]) };
+        let mut all = vec![0.0f32; losses.shape().len()];
+        elementwise::copy(kernels, ViewMut::of(&mut all, &losses.shape()), losses.view())?;
+        let chain = |shard: &[f32]| shard.iter().fold(0.0, |sum, &l| sum + f64::from(l));
+        Ok(all.chunks_exact(all.len() / shards).map(chain).collect())
     }
 
     /// The sequences of a step's batch that this rank reads: those of its shards.
@@ -203,14 +218,17 @@ impl Trainer {
             Order::Breadth => micros,
         };
         let slots = (0..under_way).map(|_| Slot::new(k, dims, &extent));
+        let tokens = [micros * sequences * train.seq_len];
+        let losses = layout.has_head().then(|| k.zeros(DType::F32, &tokens));
         Ok(Self {
             frame: Frame::new(k, *dims, plan.precision, train.seq_len)?,
             state: State::new(k, plan, &layout, division, fill)?,
             sums: Sums::new(k, dims, &layout, (division, shards, order))?,
             slots: slots.collect::<Result<_, _>>()?,
             scratch: Scratch::new(k, dims, &extent)?,
+            losses: losses.transpose()?,
             guard: Guard::new(train.guard_deviations, train.guard_after),
-            exchange: Exchange::new(mesh, division)?,
+            exchange: Exchange::new(kernels.clone(), mesh, division)?,
             neighbours: Neighbours::new(mesh.clone(), PATIENCE),
             tally: Tally::new(dims, &stages, mesh.data().size(), shards),
             library: Library::default(),
@@ -232,7 +250,7 @@ impl Trainer {
     /// Hash of the weights that all data ranks of a stage must hold alike; none where each holds
     /// its own part.
     pub fn replica_hash(&self) -> Result<Option<Hash>, Error> {
-        Ok(super::resume::weights_hash(&self.state))
+        super::resume::weights_hash(self.kernels.as_ref(), &self.state)
     }
 
     /// A copy of the model, where this rank has all of it.

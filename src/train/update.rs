@@ -28,13 +28,12 @@ impl Trainer {
         let mut from_afar = None;
         if self.layout.has_head() && stages > 1 {
             let head = slice(tied_gradient(&self.sums.done[last]), &held, &range);
-            let Some(elements) = head.host::<f32>() else { unreachable!("on the host") };
-            self.neighbours.send(0, Parcel::HeadGradient, elements)?;
+            self.neighbours.send(kernels, (0, Parcel::HeadGradient), head)?;
         } else if self.layout.has_embedding() && stages > 1 {
             let mut received = kernels.zeros(DType::F32, &[range.len()])?;
-            let mut inbox =
-                self.neighbours.expect(stages - 1, Parcel::HeadGradient, range.len(), 1);
-            self.neighbours.receive(&mut inbox, received.host_mut())?;
+            let bytes = received.size_bytes();
+            let mut inbox = self.neighbours.expect(stages - 1, Parcel::HeadGradient, bytes, 1);
+            self.neighbours.receive(kernels, &mut inbox, received.view_mut())?;
             from_afar = Some(received);
         }
         if self.layout.has_embedding() {
@@ -89,7 +88,7 @@ impl Trainer {
                 self.update_buckets(kernels, step, b, std::slice::from_mut(&mut bucket))?;
             }
             if self.plan.dims.tied && stages > 1 {
-                self.pass_table_on(&mut bucket)?;
+                self.pass_table_on(kernels, &mut bucket)?;
             }
             let gather = |bucket| self.exchange.gather(bucket);
             pending.push(if complete { gather(bucket) } else { Pending::Ready(Box::new(bucket)) });
@@ -137,7 +136,11 @@ impl Trainer {
     }
 
     /// The new elements of the embedding table from the first stage to the copy in the last.
-    fn pass_table_on(&mut self, bucket: &mut Bucket<Tensor>) -> Result<(), Error> {
+    fn pass_table_on(
+        &mut self,
+        kernels: &dyn Kernels,
+        bucket: &mut Bucket<Tensor>,
+    ) -> Result<(), Error> {
         let (division, stages) = (self.state.division, self.mesh.stages());
         let held = |tensor: &Tensor| {
             let len = self.plan.dims.vocab * self.plan.dims.width;
@@ -148,15 +151,14 @@ impl Trainer {
             Bucket::Embedding(table) => {
                 let (held, range) = held(table);
                 let view = slice(table.view(), &held, &range);
-                let Some(elements) = view.host::<f32>() else { unreachable!("on the host") };
-                self.neighbours.send(stages - 1, Parcel::Table, elements)
+                self.neighbours.send(kernels, (stages - 1, Parcel::Table), view)
             }
             Bucket::Head { lm_head: Some(copy), .. } => {
                 let (held, range) = held(copy);
-                let mut inbox = self.neighbours.expect(0, Parcel::Table, range.len(), 1);
                 let view = slice_mut(copy.view_mut(), &held, &range);
-                let Some(elements) = view.host::<f32>() else { unreachable!("on the host") };
-                self.neighbours.receive(&mut inbox, elements)
+                let bytes = view.as_view().size_bytes();
+                let mut inbox = self.neighbours.expect(0, Parcel::Table, bytes, 1);
+                self.neighbours.receive(kernels, &mut inbox, view)
             }
             _ => Ok(()),
         }
