@@ -39,8 +39,12 @@ __device__ __forceinline__ void row(float* losses, T* logits, const uint32_t* ta
   __shared__ float slots[THREADS<T>];
   T* x_row = logits + (int64_t)blockIdx.x * vocab;
   uint32_t target = targets[blockIdx.x];
-  // Only thread 0 needs it, before anything is overwritten.
-  float target_logit = threadIdx.x == 0 ? widen(x_row[target]) : 0.0f;
+  // Only thread 0 needs it, before anything is overwritten. A target that is not there gives NaN,
+  // which ends the step.
+  float target_logit = 0.0f;
+  if (threadIdx.x == 0) {
+    target_logit = target < vocab ? widen(x_row[target]) : __int_as_float(0x7fffffff);
+  }
 
   float highest = __int_as_float(0xff800000);
   for (int first = threadIdx.x * RUN<T>; first < vocab; first += STRIDE) {

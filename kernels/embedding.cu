@@ -10,13 +10,17 @@ constexpr int THREADS = 256;
 // Positions that a block collects before it adds their rows.
 constexpr int COLLECTED = 1024;
 
-// One block per row of `out`.
+// One block per row of `out`. A token that is not there gives NaN, which ends the step.
 template <class T>
 __device__ __forceinline__ void forward(T* out, const uint32_t* tokens, const T* table,
-                                        int columns) {
+                                        uint32_t vocab, int columns) {
   int64_t n = blockIdx.x;
-  const T* from = table + (int64_t)tokens[n] * columns;
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) out[n * columns + c] = from[c];
+  bool there = tokens[n] < vocab;
+  const T* from = table + (there ? (int64_t)tokens[n] * columns : 0);
+  T none = round_to<T>(__int_as_float(0x7fffffff));
+  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
+    out[n * columns + c] = there ? from[c] : none;
+  }
 }
 
 // A block owns the tokens that are its number modulo the number of blocks. It looks through all
@@ -24,7 +28,7 @@ __device__ __forceinline__ void forward(T* out, const uint32_t* tokens, const T*
 // rows of each token in order: each column by one thread, a run of equal tokens in a register.
 template <class T>
 __device__ __forceinline__ void backward(float* dtable, const uint32_t* tokens, const T* dout,
-                                         int rows, int columns) {
+                                         uint32_t vocab, int rows, int columns) {
   // Token in the upper half, place of collection in the lower: sorting these is stable.
   __shared__ unsigned long long keys[COLLECTED];
   __shared__ int positions[COLLECTED], found[THREADS / 32 + 1];
@@ -33,7 +37,7 @@ __device__ __forceinline__ void backward(float* dtable, const uint32_t* tokens, 
   for (int base = 0; base < rows; base += THREADS) {
     int n = base + threadIdx.x;
     uint32_t token = n < rows ? tokens[n] : 0;
-    bool mine = n < rows && token % gridDim.x == blockIdx.x;
+    bool mine = n < rows && token < vocab && token % gridDim.x == blockIdx.x;
     uint32_t ballot = __ballot_sync(0xffffffffu, mine);
     if (lane == 0) found[warp] = __popc(ballot);
     __syncthreads();
@@ -88,20 +92,14 @@ __device__ __forceinline__ void backward(float* dtable, const uint32_t* tokens, 
 }  // namespace
 
 #define EMBEDDING(T, NAME)                                                                      \
-  extern "C" __global__ void embedding_forward_##NAME(T* out, const uint32_t* tokens,           \
-                                                      const T* table, int columns) {            \
-    forward<T>(out, tokens, table, columns);                                                    \
+  extern "C" __global__ void embedding_forward_##NAME(                                          \
+      T* out, const uint32_t* tokens, const T* table, uint32_t vocab, int columns) {            \
+    forward<T>(out, tokens, table, vocab, columns);                                             \
   }                                                                                             \
   extern "C" __global__ void __launch_bounds__(THREADS) embedding_backward_##NAME(              \
-      float* dtable, const uint32_t* tokens, const T* dout, int rows, int columns) {            \
-    backward<T>(dtable, tokens, dout, rows, columns);                                           \
+      float* dtable, const uint32_t* tokens, const T* dout, uint32_t vocab, int rows,           \
+      int columns) {                                                                            \
+    backward<T>(dtable, tokens, dout, vocab, rows, columns);                                    \
   }
 EMBEDDING(float, f32)
 EMBEDDING(bf16, bf16)
-
-// The first position whose token is outside the vocabulary, into `first` (rows if there is none).
-extern "C" __global__ void embedding_check(unsigned* first, const uint32_t* tokens, int rows,
-                                           uint32_t vocab) {
-  int n = blockIdx.x * blockDim.x + threadIdx.x;
-  if (n < rows && tokens[n] >= vocab) atomicMin(first, (unsigned)n);
-}

@@ -1,7 +1,7 @@
-//! Fill, add, and copies between host and device, of any type.
+//! Fill, add, rounding, and copies between host and device, of any type.
 
 use super::Cuda;
-use super::unbuilt;
+use super::rmsnorm::whole_runs;
 use crate::ops::OpError;
 use crate::ops::elementwise::Kernel;
 use crate::tensor::DType;
@@ -12,19 +12,17 @@ use crate::tensor::ViewMut;
 
 impl Kernel for Cuda {
     fn elementwise_fill(&self, mut out: ViewMut<'_>, value: f32) -> Result<(), OpError> {
-        let (dtype, count) = (out.dtype(), out.shape().len());
-        let (kernel, per_thread) = match dtype {
-            DType::Bf16 => ("elementwise_fill_bf16", 8),
-            _ => ("elementwise_fill_f32", 4),
-        };
-        let want = if dtype == DType::Bf16 { dtype } else { DType::F32 };
-        let out = self.at_mut("elementwise::fill out", &mut out, want)?;
-        self.kernel("elementwise::fill", kernel)
-            .threads(count.div_ceil(per_thread), THREADS)
-            .pointer(out)
-            .f32(value)
-            .count(count)
-            .launch()
+        let count = out.shape().len();
+        let t = self.activations("elementwise::fill out", out.dtype())?;
+        let at = self.at_mut("elementwise::fill out", &mut out, t)?;
+        if value.to_bits() == 0 {
+            let cleared = self.door.clear(at, count * t.size_bytes());
+            return cleared.map_err(|fault| self.failed("elementwise::fill", fault));
+        }
+        let bf16 = t == DType::Bf16;
+        let kernel = if bf16 { "elementwise_fill_bf16" } else { "elementwise_fill_f32" };
+        let call = self.kernel("elementwise::fill", kernel).threads(count, THREADS);
+        call.pointer(at).f32(value).count(count).launch()
     }
 
     fn elementwise_copy(&self, mut out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
@@ -60,32 +58,57 @@ impl Kernel for Cuda {
     }
 
     fn elementwise_add(&self, mut out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
-        let (dtype, count) = (out.dtype(), out.shape().len());
-        let (kernel, per_thread) = match dtype {
-            DType::Bf16 => ("elementwise_add_bf16", 8),
-            _ => ("elementwise_add_f32", 4),
+        let count = out.shape().len();
+        let t = self.activations("elementwise::add out", out.dtype())?;
+        let out = self.at_mut("elementwise::add out", &mut out, t)?;
+        let inp = self.at("elementwise::add inp", inp, t)?;
+        let kernel = match (t, whole_runs(t, 16, &[out, inp])) {
+            (DType::Bf16, true) => "elementwise_add_bf16",
+            (DType::Bf16, false) => "elementwise_add_bf16_any",
+            (_, true) => "elementwise_add_f32",
+            (_, false) => "elementwise_add_f32_any",
         };
-        let want = if dtype == DType::Bf16 { dtype } else { DType::F32 };
-        let out = self.at_mut("elementwise::add out", &mut out, want)?;
-        let inp = self.at("elementwise::add inp", inp, want)?;
-        self.kernel("elementwise::add", kernel)
-            .threads(count.div_ceil(per_thread), THREADS)
-            .pointer(out)
-            .pointer(inp)
-            .count(count)
-            .launch()
+        let runs = (count * t.size_bytes()).div_ceil(16);
+        let call = self.kernel("elementwise::add", kernel).threads(runs, THREADS);
+        call.pointer(out).pointer(inp).count(count).launch()
     }
 
-    fn elementwise_round(&self, _: ViewMut<'_>, _: View<'_>) -> Result<(), OpError> {
-        unbuilt("elementwise::round")
+    fn elementwise_round(&self, mut out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
+        let count = out.shape().len();
+        let out = self.at_mut("elementwise::round out", &mut out, DType::Bf16)?;
+        let inp = self.at("elementwise::round inp", inp, DType::F32)?;
+        let call = self.kernel("elementwise::round", "elementwise_round").threads(count, THREADS);
+        call.pointer(out).pointer(inp).count(count).launch()
     }
 
-    fn elementwise_widen(&self, _: ViewMut<'_>, _: View<'_>) -> Result<(), OpError> {
-        unbuilt("elementwise::widen")
+    fn elementwise_widen(&self, mut out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
+        let count = out.shape().len();
+        let out = self.at_mut("elementwise::widen out", &mut out, DType::F32)?;
+        let inp = self.at("elementwise::widen inp", inp, DType::Bf16)?;
+        let call = self.kernel("elementwise::widen", "elementwise_widen").threads(count, THREADS);
+        call.pointer(out).pointer(inp).count(count).launch()
     }
 
-    fn elementwise_first_non_finite(&self, _: View<'_>) -> Result<Option<usize>, OpError> {
-        unbuilt("elementwise::first_non_finite")
+    fn elementwise_first_non_finite(&self, inp: View<'_>) -> Result<Option<usize>, OpError> {
+        const OP: &str = "elementwise::first_non_finite";
+        let count = inp.shape().len();
+        let t = self.activations("elementwise::first_non_finite inp", inp.dtype())?;
+        let inp = self.at("elementwise::first_non_finite inp", inp, t)?;
+        let bf16 = t == DType::Bf16;
+        let kernel = match bf16 {
+            true => "elementwise_first_non_finite_bf16",
+            false => "elementwise_first_non_finite_f32",
+        };
+        let mut found = (count as u64).to_le_bytes();
+        self.with_scratch(OP, found.len(), |at| {
+            self.door.write(at, &found).map_err(|fault| self.failed(OP, fault))?;
+            let blocks = count.div_ceil(THREADS).min(self.blocks_at_once());
+            let call = self.kernel(OP, kernel).grid([blocks, 1, 1]).block([THREADS, 1, 1]);
+            call.pointer(at).pointer(inp).count(count).launch()?;
+            self.door.read(&mut found, at).map_err(|fault| self.failed(OP, fault))
+        })?;
+        let found = u64::from_le_bytes(found) as usize;
+        Ok((found < count).then_some(found))
     }
 }
 

@@ -74,9 +74,9 @@ impl Call<'_> {
         self.grid([items.div_ceil(threads), 1, 1]).block([threads, 1, 1])
     }
 
-    /// One warp for each of `items`, in blocks of `warps` warps: thread x is the lane, y the warp.
+    /// One warp for each of `items`, in blocks of `warps` warps, all along x.
     pub fn warps(self, items: usize, warps: usize) -> Self {
-        self.grid([items.div_ceil(warps), 1, 1]).block([WARP, warps, 1])
+        self.grid([items.div_ceil(warps), 1, 1]).block([WARP * warps, 1, 1])
     }
 
     /// Dynamic shared memory of a block, in bytes.

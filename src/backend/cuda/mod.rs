@@ -16,12 +16,14 @@ mod matmul;
 mod norm;
 mod rmsnorm;
 mod rope;
+mod scratch;
 mod swiglu;
 
 use std::sync::Arc;
 
 use buffer::Buffer;
 use door::Door;
+use scratch::Scratch;
 
 use crate::ops::Kernels;
 use crate::ops::OpError;
@@ -34,17 +36,31 @@ use crate::tensor::Tensor;
 #[derive(Clone, Debug)]
 pub struct Cuda {
     door: Arc<dyn Door>,
+    scratch: Arc<Scratch>,
 }
 
 impl Cuda {
     /// On the device behind `door`.
     pub fn new(door: Arc<dyn Door>) -> Self {
-        Self { door }
+        Self { door, scratch: Arc::default() }
     }
 
     /// The device.
     pub fn door(&self) -> &Arc<dyn Door> {
         &self.door
+    }
+
+    /// `got`, if activations can be of that type.
+    fn activations(&self, what: &'static str, got: DType) -> Result<DType, OpError> {
+        match got {
+            DType::F32 | DType::Bf16 => Ok(got),
+            DType::U32 => Err(OpError::Place { what, want: DType::F32, got }),
+        }
+    }
+
+    /// Blocks that a kernel starts whose blocks share the work among them, whatever their number.
+    fn blocks_at_once(&self) -> usize {
+        BLOCKS_AT_ONCE
     }
 }
 
@@ -73,7 +89,5 @@ impl Kernels for Cuda {
     }
 }
 
-/// For operations that have no kernel yet.
-fn unbuilt<T>(op: &'static str) -> Result<T, OpError> {
-    Err(OpError::Launch { op, cause: "not built yet".into() })
-}
+/// Two for each multiprocessor of the largest GPUs, roughly.
+const BLOCKS_AT_ONCE: usize = 256;

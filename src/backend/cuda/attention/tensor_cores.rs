@@ -1,0 +1,101 @@
+//! Attention on tensor cores: blocks of 64 queries, or of 128 keys.
+
+use crate::backend::cuda::Cuda;
+use crate::backend::cuda::launch::Call;
+use crate::ops::OpError;
+use crate::ops::attention::Backward;
+use crate::ops::attention::Decode;
+use crate::ops::attention::Extents;
+use crate::ops::attention::Forward;
+use crate::ops::attention::KEY_TILE;
+use crate::tensor::DType;
+
+impl Cuda {
+    pub(super) fn tc_forward(&self, mut args: Forward<'_>) -> Result<(), OpError> {
+        let e = args.extents;
+        let names =
+            ["attention_forward_tc_32", "attention_forward_tc_64", "attention_forward_tc_128"];
+        let kernel = of_width("attention::forward extents", e, names)?;
+        let out = self.at_mut("attention::forward out", &mut args.out, DType::Bf16)?;
+        let lse = self.at_mut("attention::forward lse", &mut args.lse, DType::F32)?;
+        let qkv = self.at("attention::forward qkv", args.qkv, DType::Bf16)?;
+        let shared = (QUERIES + 2 * KEY_TILE) * e.head_dim * 2;
+        let call = self.kernel("attention::forward", kernel);
+        let call = call.grid([e.seq_len.div_ceil(QUERIES), e.heads, e.sequences]);
+        let call = call.block([128, 1, 1]).shared(shared).pointer(out).pointer(lse).pointer(qkv);
+        extents(call, e).f32(scale_log2(e)).launch()
+    }
+
+    pub(super) fn tc_backward(&self, mut args: Backward<'_>) -> Result<(), OpError> {
+        const OP: &str = "attention::backward";
+        let e = args.extents;
+        let at = |names| of_width("attention::backward extents", e, names);
+        let dqkv = self.at_mut("attention::backward dqkv", &mut args.dqkv, DType::Bf16)?;
+        let dout = self.at("attention::backward dout", args.dout, DType::Bf16)?;
+        let out = self.at("attention::backward out", args.out, DType::Bf16)?;
+        let lse = self.at("attention::backward lse", args.lse, DType::F32)?;
+        let qkv = self.at("attention::backward qkv", args.qkv, DType::Bf16)?;
+        let (rows, row_bytes) = (e.rows() * e.heads, e.head_dim * 2);
+        let deltas = ["attention_delta_tc_32", "attention_delta_tc_64", "attention_delta_tc_128"];
+        let (deltas, keys, queries) = (at(deltas)?, at(KEYS)?, at(QUERY)?);
+        self.with_scratch(OP, rows * size_of::<f32>(), |delta| {
+            let call = self.kernel(OP, deltas).warps(rows, 8).pointer(delta).pointer(dout);
+            call.pointer(out).count(rows).extent(e.seq_len).extent(e.heads).launch()?;
+            let inputs = |call: Call<'_>| -> Result<(), OpError> {
+                let call = call.pointer(dqkv).pointer(dout).pointer(lse).pointer(delta);
+                extents(call.pointer(qkv), e).f32(scale_log2(e)).f32(e.scale()).launch()
+            };
+            let grid = [e.seq_len.div_ceil(KEY_TILE), e.kv_heads, e.sequences];
+            let shared = (2 * KEY_TILE + 2 * QUERIES) * row_bytes + 2 * QUERIES * size_of::<f32>();
+            inputs(self.kernel(OP, keys).grid(grid).block([256, 1, 1]).shared(shared))?;
+            let grid = [e.seq_len.div_ceil(QUERIES), e.heads, e.sequences];
+            let shared = (2 * KEY_TILE + 2 * QUERIES) * row_bytes;
+            inputs(self.kernel(OP, queries).grid(grid).block([128, 1, 1]).shared(shared))
+        })
+    }
+
+    pub(super) fn tc_decode(&self, _: Decode<'_>) -> Result<(), OpError> {
+        let cause = "decoding in the tc profile has no kernel for GPUs yet: generate on the CPU, \
+                     which has the same bits (device.kind = \"cpu\")";
+        Err(OpError::Launch { op: "attention::decode", cause: cause.into() })
+    }
+}
+
+/// `log2(e) / sqrt(D)` in f64, rounded once.
+fn scale_log2(e: Extents) -> f32 {
+    (std::f64::consts::LOG2_E / (e.head_dim as f64).sqrt()) as f32
+}
+
+fn extents(call: Call<'_>, e: Extents) -> Call<'_> {
+    call.extent(e.seq_len).extent(e.heads).extent(e.kv_heads)
+}
+
+/// The kernel for heads of 32, 64 or 128 elements.
+fn of_width(
+    what: &'static str,
+    e: Extents,
+    names: [&'static str; 3],
+) -> Result<&'static str, OpError> {
+    match e.head_dim {
+        32 => Ok(names[0]),
+        64 => Ok(names[1]),
+        128 => Ok(names[2]),
+        d => {
+            let why = format!("heads of {d} elements; on tensor cores they have 32, 64 or 128");
+            Err(OpError::Extent { what, why })
+        }
+    }
+}
+
+/// Queries of a block.
+const QUERIES: usize = 64;
+const KEYS: [&str; 3] = [
+    "attention_backward_keys_tc_32",
+    "attention_backward_keys_tc_64",
+    "attention_backward_keys_tc_128",
+];
+const QUERY: [&str; 3] = [
+    "attention_backward_queries_tc_32",
+    "attention_backward_queries_tc_64",
+    "attention_backward_queries_tc_128",
+];
