@@ -6,11 +6,19 @@
 //! ```
 //!
 //! `rowsum` is the contract's row sum: 128 interleaved partial sums `fma(x, x, partial)`, then a
-//! butterfly. Bits: docs/ARITHMETIC.md, RMSNorm.
+//! butterfly. `rstd`, `weight` and `dweight` are f32; all other tensors f32, or all bf16: then row
+//! sums have 256 partials, and what is written is rounded. Bits: docs/ARITHMETIC.md, sections 5 and
+//! 16.5.
 
-use super::{Kernels, OpError, expect_shape, matrix};
+use super::{Kernels, OpError, activation, expect_dtype, expect_shape, matrix};
+use crate::tensor::DType;
 use crate::tensor::View;
 use crate::tensor::ViewMut;
+
+/// Rows whose part of a weight's gradient is summed apart, where activations are bf16.
+pub const GROUP_ROWS: usize = 64;
+/// Partial sums in such a group.
+pub const GROUP_PARTIALS: usize = 8;
 
 /// Arguments of [`forward`].
 #[derive(Debug)]
@@ -51,7 +59,7 @@ pub struct ForwardResidual<'a> {
 pub struct Backward<'a> {
     /// `(N, C)`, added to: the residual stream's gradient.
     pub dinp: ViewMut<'a>,
-    /// `(C)`, added to, row by row in ascending order.
+    /// `(C)`, added to: f32 row by row in ascending order, bf16 by groups of [`GROUP_ROWS`] rows.
     pub dweight: ViewMut<'a>,
     /// `(N, C)`.
     pub dout: View<'a>,
@@ -69,6 +77,10 @@ pub fn forward(kernels: &dyn Kernels, args: Forward<'_>) -> Result<(), OpError> 
     expect_shape("rmsnorm::forward out", &args.out.shape(), &[n, c])?;
     expect_shape("rmsnorm::forward rstd", &args.rstd.shape(), &[n])?;
     expect_shape("rmsnorm::forward weight", &args.weight.shape(), &[c])?;
+    let dtype = activation("rmsnorm::forward inp", args.inp.dtype())?;
+    expect_dtype("rmsnorm::forward out", args.out.dtype(), dtype)?;
+    expect_dtype("rmsnorm::forward rstd", args.rstd.dtype(), DType::F32)?;
+    expect_dtype("rmsnorm::forward weight", args.weight.dtype(), DType::F32)?;
     kernels.rmsnorm_forward(args)
 }
 
@@ -82,6 +94,12 @@ pub fn forward_residual(kernels: &dyn Kernels, args: ForwardResidual<'_>) -> Res
     expect_shape("rmsnorm::forward_residual out", &args.out.shape(), &[n, c])?;
     expect_shape("rmsnorm::forward_residual rstd", &args.rstd.shape(), &[n])?;
     expect_shape("rmsnorm::forward_residual weight", &args.weight.shape(), &[c])?;
+    let dtype = activation("rmsnorm::forward_residual inp", args.inp.dtype())?;
+    expect_dtype("rmsnorm::forward_residual residual", args.residual.dtype(), dtype)?;
+    expect_dtype("rmsnorm::forward_residual sum", args.sum.dtype(), dtype)?;
+    expect_dtype("rmsnorm::forward_residual out", args.out.dtype(), dtype)?;
+    expect_dtype("rmsnorm::forward_residual rstd", args.rstd.dtype(), DType::F32)?;
+    expect_dtype("rmsnorm::forward_residual weight", args.weight.dtype(), DType::F32)?;
     kernels.rmsnorm_forward_residual(args)
 }
 
@@ -94,6 +112,9 @@ pub fn forward_residual(kernels: &dyn Kernels, args: ForwardResidual<'_>) -> Res
 /// dinp[n,c] = dinp[n,c] + fma(g[c], rstd, -(inp[n,c] * scale))
 /// dweight[c] = fma(dout[n,c], inp[n,c] * rstd[n], dweight[c])  (n ascending)
 /// ```
+///
+/// Of bf16, `dweight` gets the sum over groups, in order from 0, of 8 partials each: row r of a group
+/// goes to partial `r % 8` by an FMA, then the butterfly 4, 2, 1.
 pub fn backward(kernels: &dyn Kernels, args: Backward<'_>) -> Result<(), OpError> {
     let [n, c] = matrix("rmsnorm::backward inp", &args.inp.shape())?;
     expect_shape("rmsnorm::backward dinp", &args.dinp.shape(), &[n, c])?;
@@ -101,10 +122,16 @@ pub fn backward(kernels: &dyn Kernels, args: Backward<'_>) -> Result<(), OpError
     expect_shape("rmsnorm::backward dout", &args.dout.shape(), &[n, c])?;
     expect_shape("rmsnorm::backward weight", &args.weight.shape(), &[c])?;
     expect_shape("rmsnorm::backward rstd", &args.rstd.shape(), &[n])?;
+    let dtype = activation("rmsnorm::backward inp", args.inp.dtype())?;
+    expect_dtype("rmsnorm::backward dinp", args.dinp.dtype(), dtype)?;
+    expect_dtype("rmsnorm::backward dout", args.dout.dtype(), dtype)?;
+    expect_dtype("rmsnorm::backward dweight", args.dweight.dtype(), DType::F32)?;
+    expect_dtype("rmsnorm::backward weight", args.weight.dtype(), DType::F32)?;
+    expect_dtype("rmsnorm::backward rstd", args.rstd.dtype(), DType::F32)?;
     kernels.rmsnorm_backward(args)
 }
 
-/// What a backend supplies. Shapes have been checked.
+/// What a backend supplies. Shapes and types have been checked.
 pub trait Kernel {
     /// See [`forward`].
     fn rmsnorm_forward(&self, args: Forward<'_>) -> Result<(), OpError>;

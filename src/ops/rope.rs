@@ -5,9 +5,11 @@
 //! a' = fma(a, cos, -(b * sin))      b' = fma(b, cos, a * sin)
 //! ```
 //!
-//! with `cos` and `sin` from tables that were computed in f64 software and rounded once.
+//! with `cos` and `sin` from tables that were computed in f64 software and rounded once. Results are
+//! rounded to the type of `x`.
 
-use super::{Kernels, OpError, expect_shape, matrix};
+use super::{Kernels, OpError, activation, expect_dtype, expect_shape, matrix};
+use crate::tensor::DType;
 use crate::tensor::View;
 use crate::tensor::ViewMut;
 
@@ -23,11 +25,11 @@ pub enum Direction {
 /// Arguments of [`rotate`].
 #[derive(Debug)]
 pub struct Rotate<'a> {
-    /// `(N, W)`, changed in place; the first `heads * D` columns of each row are rotated.
+    /// `(N, W)`, f32 or bf16, changed in place; the first `heads * D` columns of each row are rotated.
     pub x: ViewMut<'a>,
-    /// `(P, D/2)`: one row per position.
+    /// `(P, D/2)`, f32: one row per position.
     pub cos: View<'a>,
-    /// `(P, D/2)`.
+    /// `(P, D/2)`, f32.
     pub sin: View<'a>,
     /// Heads to rotate: query and key heads, not the value heads.
     pub heads: usize,
@@ -44,6 +46,9 @@ pub fn rotate(kernels: &dyn Kernels, args: Rotate<'_>) -> Result<(), OpError> {
     let [n, w] = matrix("rope::rotate x", &args.x.shape())?;
     let [positions, half] = matrix("rope::rotate cos", &args.cos.shape())?;
     expect_shape("rope::rotate sin", &args.sin.shape(), &[positions, half])?;
+    activation("rope::rotate x", args.x.dtype())?;
+    expect_dtype("rope::rotate cos", args.cos.dtype(), DType::F32)?;
+    expect_dtype("rope::rotate sin", args.sin.dtype(), DType::F32)?;
     if args.seq_len == 0 || !n.is_multiple_of(args.seq_len) {
         let why = format!("{n} rows are not whole sequences of {} tokens", args.seq_len);
         return Err(OpError::Extent { what: "rope::rotate x", why });
@@ -60,7 +65,7 @@ pub fn rotate(kernels: &dyn Kernels, args: Rotate<'_>) -> Result<(), OpError> {
     kernels.rope_rotate(args)
 }
 
-/// What a backend supplies. Shapes have been checked.
+/// What a backend supplies. Shapes and types have been checked.
 pub trait Kernel {
     /// See [`rotate`].
     fn rope_rotate(&self, args: Rotate<'_>) -> Result<(), OpError>;

@@ -4,9 +4,10 @@
 //! s = 1 / (1 + exp(-gate))      out = (gate * s) * up
 //! ```
 //!
-//! `exp` is the contract's polynomial; the division is IEEE.
+//! `exp` is the contract's polynomial; the division is IEEE. All tensors are f32, or all bf16, which
+//! is widened before and rounded after the formulas.
 
-use super::{Kernels, OpError, expect_shape, matrix};
+use super::{Kernels, OpError, activation, expect_dtype, expect_shape, matrix};
 use crate::tensor::View;
 use crate::tensor::ViewMut;
 
@@ -34,6 +35,8 @@ pub struct Backward<'a> {
 pub fn forward(kernels: &dyn Kernels, args: Forward<'_>) -> Result<(), OpError> {
     let [n, f] = matrix("swiglu::forward out", &args.out.shape())?;
     expect_shape("swiglu::forward inp", &args.inp.shape(), &[n, 2 * f])?;
+    let dtype = activation("swiglu::forward inp", args.inp.dtype())?;
+    expect_dtype("swiglu::forward out", args.out.dtype(), dtype)?;
     kernels.swiglu_forward(args)
 }
 
@@ -48,10 +51,13 @@ pub fn backward(kernels: &dyn Kernels, args: Backward<'_>) -> Result<(), OpError
     let [n, f] = matrix("swiglu::backward dout", &args.dout.shape())?;
     expect_shape("swiglu::backward inp", &args.inp.shape(), &[n, 2 * f])?;
     expect_shape("swiglu::backward dinp", &args.dinp.shape(), &[n, 2 * f])?;
+    let dtype = activation("swiglu::backward inp", args.inp.dtype())?;
+    expect_dtype("swiglu::backward dout", args.dout.dtype(), dtype)?;
+    expect_dtype("swiglu::backward dinp", args.dinp.dtype(), dtype)?;
     kernels.swiglu_backward(args)
 }
 
-/// What a backend supplies. Shapes have been checked.
+/// What a backend supplies. Shapes and types have been checked.
 pub trait Kernel {
     /// See [`forward`].
     fn swiglu_forward(&self, args: Forward<'_>) -> Result<(), OpError>;

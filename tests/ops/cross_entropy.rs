@@ -1,7 +1,10 @@
 //! Losses and gradients of the logits.
 
+use half::bf16;
 use neuroshard::ops::OpError;
 use neuroshard::ops::cross_entropy::*;
+use neuroshard::tensor::DType;
+use neuroshard::tensor::Element;
 use neuroshard::tensor::View;
 use neuroshard::tensor::ViewMut;
 
@@ -44,10 +47,10 @@ fn naive_f64(logits: &[f32], targets: &[u32], v: usize) -> (Vec<f64>, Vec<f64>) 
     (losses, dlogits)
 }
 
-fn run_backward(
+fn run_backward<E: Element>(
     cpu: &Cpu,
     losses: &mut [f32],
-    logits: &mut [f32],
+    logits: &mut [E],
     targets: &[u32],
 ) -> Result<(), OpError> {
     let n = losses.len();
@@ -91,6 +94,67 @@ fn both_forms_keep_the_contract() {
     }
 }
 
+/// Losses and gradients of bf16 logits.
+fn naive_bf16(logits: &[bf16], targets: &[u32], v: usize) -> (Vec<f32>, Vec<f32>) {
+    let (mut losses, mut dlogits) = (Vec::new(), Vec::new());
+    for (x, &target) in widened(logits).chunks_exact(v).zip(targets) {
+        let m = x.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+        let e: Vec<f32> = x.iter().map(|x| math::exp_scalar(x - m)).collect();
+        let sum = row_sum_of(2048, v, |i, p| p + e[i]);
+        losses.push((m + math::log(sum)) - x[target as usize]);
+        dlogits.extend(e.iter().enumerate().map(|(i, e)| {
+            let d = e * (SCALE / sum);
+            bf16::from_f32(if i == target as usize { d - SCALE } else { d }).to_f32()
+        }));
+    }
+    (losses, dlogits)
+}
+
+#[test]
+fn bf16_keeps_its_contract() {
+    let turns = [(3, 2047), (2, 2048), (3, 2049), (2, 4096 + 40), (3, 32_000)];
+    for &(n, v) in SHAPES.iter().chain(&turns) {
+        let (logits, targets) = inputs(n, v);
+        let logits = narrow(&logits);
+        let (want, want_gradient) = naive_bf16(&logits, &targets, v);
+        each_cpu(|cpu, name| {
+            let mut losses = nans(n);
+            let args = Forward {
+                losses: ViewMut::of(&mut losses, &[n]),
+                logits: View::of(&logits, &[n, v]),
+                targets: View::of(&targets, &[n]),
+            };
+            forward(cpu, args).unwrap();
+            assert_bits(&format!("forward, {n} x {v}, {name}"), &losses, &want);
+            let (mut losses, mut gradient) = (nans(n), logits.clone());
+            run_backward(cpu, &mut losses, &mut gradient, &targets).unwrap();
+            assert_bits(&format!("losses, {n} x {v}, {name}"), &losses, &want);
+            let what = format!("gradient, {n} x {v}, {name}");
+            assert_bits(&what, &widened(&gradient), &want_gradient);
+        });
+        let (exact, exact_gradient) = naive_f64(&widened(&logits), &targets, v);
+        assert_close("loss", &want, &exact, 1e-6, 100.0);
+        assert_close("gradient", &want_gradient, &exact_gradient, 1.0 / 256.0, 1e-6);
+    }
+}
+
+#[test]
+fn types_are_checked() {
+    let cpu = Cpu::new(Level::best(), 1).unwrap();
+    let (logits, targets) = inputs(3, 4);
+    let mut losses = bf16_nans(3);
+    let args = Forward {
+        losses: ViewMut::of(&mut losses, &[3]),
+        logits: View::of(&logits, &[3, 4]),
+        targets: View::of(&targets, &[3]),
+    };
+    let (what, want, got) = ("cross_entropy::forward losses", DType::F32, DType::Bf16);
+    assert_eq!(forward(&cpu, args), Err(OpError::Place { what, want, got }));
+    let result = run_backward(&cpu, &mut nans(3), &mut [7u32; 12], &targets);
+    let (what, got) = ("cross_entropy::forward_backward logits", DType::U32);
+    assert_eq!(result, Err(OpError::Place { what, want, got }));
+}
+
 #[test]
 fn numbers_that_are_none_show_in_the_loss() {
     let cpu = Cpu::new(Level::best(), 1).unwrap();
@@ -100,6 +164,13 @@ fn numbers_that_are_none_show_in_the_loss() {
         let mut losses = [0.0];
         run_backward(&cpu, &mut losses, &mut logits, &targets).unwrap();
         assert!(losses[0].is_nan(), "{bad} at {at} gave a loss of {}", losses[0]);
+    }
+    for (bad, at) in [(f32::NAN, 0), (f32::NAN, 2999), (f32::INFINITY, 130)] {
+        let (mut logits, targets) = inputs(1, 3000);
+        logits[at] = bad;
+        let (mut losses, mut logits) = ([0.0], narrow(&logits));
+        run_backward(&cpu, &mut losses, &mut logits, &targets).unwrap();
+        assert!(losses[0].is_nan(), "{bad} at {at} of bf16 gave a loss of {}", losses[0]);
     }
 }
 

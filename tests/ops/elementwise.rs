@@ -82,6 +82,41 @@ fn copies_of_every_type() {
     copies(|i| i as u32);
 }
 
+#[test]
+fn fill_and_add_of_bf16() {
+    for n in lens() {
+        let (out, inp) = (narrow(&paint_wild(n, 251, 1e30)), narrow(&paint_wild(n, 241, 1e30)));
+        let want = rounded(out.iter().zip(&inp).map(|(x, y)| x.to_f32() + y.to_f32()).collect());
+        let exact: Vec<f64> = out.iter().zip(&inp).map(|(x, y)| x.to_f64() + y.to_f64()).collect();
+        assert_close("sum", &want, &exact, 1.0 / 256.0, 1e-38);
+        each_cpu(|cpu, name| {
+            let mut got = out.clone();
+            add(cpu, ViewMut::of(&mut got, &[n]), View::of(&inp, &[n])).unwrap();
+            assert_bits(&format!("add {n}, {name}"), &widened(&got), &want);
+            for value in [-1e-39, 1.0 + 1.0 / 256.0, -3.0 / 256.0 - 1.0, f32::NAN] {
+                fill(cpu, ViewMut::of(&mut got, &[n]), value).unwrap();
+                let want = rounded(vec![value; n]);
+                assert_bits(&format!("fill {n} with {value}, {name}"), &widened(&got), &want);
+            }
+        });
+    }
+}
+
+#[test]
+fn sums_of_special_values_of_bf16() {
+    let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3.38e38, 1e-40, -1e-39, 0.0, -0.0];
+    let specials = narrow(&specials);
+    let n = specials.len();
+    let out: Vec<bf16> = (0..n * n).map(|i| specials[i / n]).collect();
+    let inp: Vec<bf16> = (0..n * n).map(|i| specials[i % n]).collect();
+    let want = rounded(out.iter().zip(&inp).map(|(x, y)| x.to_f32() + y.to_f32()).collect());
+    each_cpu(|cpu, name| {
+        let mut got = out.clone();
+        add(cpu, ViewMut::of(&mut got, &[n * n]), View::of(&inp, &[n * n])).unwrap();
+        assert_bits(name, &widened(&got), &want);
+    });
+}
+
 /// Every bf16, and the f32 numbers around the middle between each and the next.
 #[test]
 fn round_and_widen() {
@@ -126,6 +161,21 @@ fn the_first_number_that_is_none_is_found() {
 }
 
 #[test]
+fn the_first_bf16_that_is_no_number_is_found() {
+    for n in lens().filter(|&n| n > 0) {
+        let mut x = narrow(&paint_wild(n, 251, 3e38));
+        for (at, bad) in [(n - 1, bf16::NAN), (n / 2, bf16::INFINITY), (0, bf16::NEG_INFINITY)] {
+            each_cpu(|cpu, name| {
+                let expected = x.iter().position(|x| !x.is_finite());
+                let found = first_non_finite(cpu, View::of(&x, &[n])).unwrap();
+                assert_eq!(found, expected, "{n}, {name}");
+            });
+            x[at] = bad;
+        }
+    }
+}
+
+#[test]
 fn wrong_shapes_and_types_are_refused() {
     let cpu = Cpu::new(Level::best(), 1).unwrap();
     let (mut out, inp) = (nans(6), paint(6, 7));
@@ -138,4 +188,16 @@ fn wrong_shapes_and_types_are_refused() {
     assert_eq!(result, Err(OpError::Place { what: "elementwise::copy inp", want, got }));
     let result = fill(&cpu, ViewMut::of(&mut [0u32; 2], &[2]), 1.0);
     assert_eq!(result, Err(OpError::Place { what: "elementwise::fill out", want, got }));
+    let what = "elementwise::add inp";
+    let narrow = narrow(&inp);
+    let result = add(&cpu, ViewMut::of(&mut out, &[6]), View::of(&narrow, &[6]));
+    let (want, got) = (DType::F32, DType::Bf16);
+    assert_eq!(result, Err(OpError::Place { what, want, got }));
+    let result = round(&cpu, ViewMut::of(&mut out, &[6]), View::of(&inp, &[6]));
+    let (what, want, got) = ("elementwise::round out", DType::Bf16, DType::F32);
+    assert_eq!(result, Err(OpError::Place { what, want, got }));
+    let result = widen(&cpu, ViewMut::of(&mut out, &[6]), View::of(&inp, &[6]));
+    assert_eq!(result, Err(OpError::Place { what: "elementwise::widen inp", want, got }));
+    let result = widen(&cpu, ViewMut::of(&mut out, &[6]), View::of(&narrow[..5], &[5]));
+    assert_eq!(result, refused("elementwise::widen inp", &[6], &[5]));
 }

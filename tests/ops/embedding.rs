@@ -1,7 +1,9 @@
 //! Embedding rows, and their gradients.
 
+use half::bf16;
 use neuroshard::ops::OpError;
 use neuroshard::ops::embedding::*;
+use neuroshard::tensor::DType;
 use neuroshard::tensor::View;
 use neuroshard::tensor::ViewMut;
 
@@ -121,6 +123,48 @@ fn special_values_stay_in_their_element() {
         let sums: Vec<f32> = want.iter().map(|x| 0.0 + x).collect();
         assert_bits(name, &dtable, &sums);
     });
+}
+
+#[test]
+fn bf16_rows_are_copied_and_added_to_f32() {
+    for (&(n, c), vocab) in SHAPES.iter().flat_map(|s| VOCABS.map(|v| (s, v))) {
+        let (table, tokens) = (narrow(&paint_wild(vocab * c, 251, 1e30)), tokens(n, vocab));
+        let row = |&t: &u32| table[t as usize * c..][..c].to_vec();
+        let want: Vec<bf16> = tokens.iter().flat_map(row).collect();
+        let (before, dout) = (paint(vocab * c, 241), narrow(&paint_wild(n * c, 251, 1e4)));
+        let mut sums = before.clone();
+        for (&token, dout) in tokens.iter().zip(dout.chunks_exact(c)) {
+            let row = &mut sums[token as usize * c..][..c];
+            row.iter_mut().zip(dout).for_each(|(d, x)| *d += x.to_f32());
+        }
+        each_cpu(|cpu, name| {
+            let tokens = View::of(&tokens, &[n]);
+            let (mut out, mut dtable) = (bf16_nans(n * c), before.clone());
+            let (out_view, table) = (ViewMut::of(&mut out, &[n, c]), View::of(&table, &[vocab, c]));
+            forward(cpu, Forward { out: out_view, tokens, table }).unwrap();
+            assert!(bits_of(&out) == bits_of(&want), "{n} x {c} of {vocab}, {name}");
+            let (dtable_view, dout) =
+                (ViewMut::of(&mut dtable, &[vocab, c]), View::of(&dout, &[n, c]));
+            backward(cpu, Backward { dtable: dtable_view, tokens, dout }).unwrap();
+            assert_bits(&format!("{n} x {c} of {vocab}, {name}"), &dtable, &sums);
+        });
+    }
+}
+
+#[test]
+fn types_are_checked() {
+    let cpu = Cpu::new(Level::best(), 1).unwrap();
+    let (table, x) = (narrow(&paint(20, 7)), paint(8, 7));
+    let (mut out, tokens) = (nans(8), View::of(&[0u32, 1], &[2]));
+    let (out, table) = (ViewMut::of(&mut out, &[2, 4]), View::of(&table, &[5, 4]));
+    let (what, want, got) = ("embedding::forward out", DType::Bf16, DType::F32);
+    let result = forward(&cpu, Forward { out, tokens, table });
+    assert_eq!(result, Err(OpError::Place { what, want, got }));
+    let mut dtable = bf16_nans(20);
+    let (dtable, dout) = (ViewMut::of(&mut dtable, &[5, 4]), View::of(&x, &[2, 4]));
+    let (what, want, got) = ("embedding::backward dtable", DType::F32, DType::Bf16);
+    let result = backward(&cpu, Backward { dtable, tokens, dout });
+    assert_eq!(result, Err(OpError::Place { what, want, got }));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod norm;
 mod rmsnorm;
 mod rope;
 mod swiglu;
+mod tc_rmsnorm;
 
 use std::sync::OnceLock;
 
@@ -118,16 +119,43 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
+/// Rounded to bf16: nearest even, subnormals kept.
+fn narrow(x: &[f32]) -> Vec<bf16> {
+    x.iter().map(|&x| bf16::from_f32(x)).collect()
+}
+
+/// bf16 numbers as f32.
+fn widened(x: &[bf16]) -> Vec<f32> {
+    x.iter().map(|x| x.to_f32()).collect()
+}
+
+/// The numbers of bf16 that are nearest to `x`, as f32.
+fn rounded(x: Vec<f32>) -> Vec<f32> {
+    widened(&narrow(&x))
+}
+
+/// `n` bf16 numbers that must not be read.
+fn bf16_nans(n: usize) -> Vec<bf16> {
+    vec![bf16::NAN; n]
+}
+
 /// The contract's row sum of `count` steps: `step(i, partial)` is the partial after element `i`.
 fn row_sum(count: usize, step: impl Fn(usize, f32) -> f32) -> f32 {
-    let mut partials = [0.0f32; 128];
+    row_sum_of(128, count, step)
+}
+
+/// As [`row_sum`], with another number of partials.
+fn row_sum_of(partials: usize, count: usize, step: impl Fn(usize, f32) -> f32) -> f32 {
+    let mut sums = vec![0.0f32; partials];
     for i in 0..count {
-        partials[i % 128] = step(i, partials[i % 128]);
+        sums[i % partials] = step(i, sums[i % partials]);
     }
-    for width in [64, 32, 16, 8, 4, 2, 1] {
+    let mut width = partials / 2;
+    while width > 0 {
         for p in 0..width {
-            partials[p] += partials[p + width];
+            sums[p] += sums[p + width];
         }
+        width /= 2;
     }
-    partials[0]
+    sums[0]
 }

@@ -2,6 +2,8 @@
 
 use neuroshard::ops::OpError;
 use neuroshard::ops::rope::*;
+use neuroshard::tensor::DType;
+use neuroshard::tensor::Element;
 use neuroshard::tensor::View;
 use neuroshard::tensor::ViewMut;
 
@@ -76,7 +78,7 @@ impl Shape {
         }
     }
 
-    fn run(&self, cpu: &Cpu, x: &mut [f32], tables: [&[f32]; 2], direction: Direction) {
+    fn run<E: Element>(&self, cpu: &Cpu, x: &mut [E], tables: [&[f32]; 2], direction: Direction) {
         let table = [self.positions(), self.half];
         rotate(
             cpu,
@@ -120,6 +122,33 @@ fn rotations_keep_the_contract() {
 }
 
 #[test]
+fn bf16_is_widened_and_rounded() {
+    for shape in ROPE_SHAPES {
+        let [x, cos, sin] = shape.inputs();
+        let x = narrow(&x);
+        for direction in [Direction::Forward, Direction::Inverse] {
+            let sign = if direction == Direction::Forward { 1.0 } else { -1.0 };
+            let (before, mut want) = (widened(&x), widened(&x));
+            let mut exact = wide(&want);
+            shape.each_pair(|a, b, at| {
+                let (c, s, xa, xb) = (cos[at], sign * sin[at], before[a], before[b]);
+                (want[a], want[b]) = (xa.mul_add(c, -(xb * s)), xb.mul_add(c, xa * s));
+                let [c, s, xa, xb] = [c, s, xa, xb].map(f64::from);
+                (exact[a], exact[b]) = (xa * c - xb * s, xb * c + xa * s);
+            });
+            let want = rounded(want);
+            each_cpu(|cpu, name| {
+                let mut got = x.clone();
+                shape.run(cpu, &mut got, [&cos, &sin], direction);
+                let what = format!("{shape:?}, {direction:?}, {name}");
+                assert_bits(&what, &widened(&got), &want);
+            });
+            assert_close("formula", &want, &exact, 1.0 / 256.0, 1.0);
+        }
+    }
+}
+
+#[test]
 fn the_inverse_undoes_it() {
     let shape = shape([2, 33, 3, 32, 8, 5]);
     let [x, cos, sin] = shape.inputs();
@@ -150,6 +179,24 @@ fn special_values_stay_in_their_pair() {
         shape.run(cpu, &mut got, [&cos, &sin], Direction::Forward);
         assert_bits(name, &got, &want);
     });
+}
+
+#[test]
+fn tables_are_f32() {
+    let cpu = Cpu::new(Level::best(), 1).unwrap();
+    let mut x = narrow(&paint(6 * 10, 7));
+    let (table, narrow_table) = (paint(4 * 2, 5), narrow(&paint(4 * 2, 5)));
+    let args = Rotate {
+        x: ViewMut::of(&mut x, &[6, 10]),
+        cos: View::of(&table, &[4, 2]),
+        sin: View::of(&narrow_table, &[4, 2]),
+        heads: 2,
+        seq_len: 3,
+        first_position: 1,
+        direction: Direction::Forward,
+    };
+    let (what, want, got) = ("rope::rotate sin", DType::F32, DType::Bf16);
+    assert_eq!(rotate(&cpu, args), Err(OpError::Place { what, want, got }));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! SwiGLU and its gradients.
 
+use neuroshard::ops::OpError;
 use neuroshard::ops::swiglu::*;
+use neuroshard::tensor::DType;
 use neuroshard::tensor::View;
 use neuroshard::tensor::ViewMut;
 
@@ -88,6 +90,46 @@ fn backward_keeps_the_contract() {
         }
         assert_close("formula", &want, &exact, 2e-6, 1e-3);
     }
+}
+
+#[test]
+fn bf16_is_widened_and_rounded() {
+    for &(n, f) in SHAPES {
+        let (inp, dout) = inputs(n, f);
+        let (inp, dout) = (narrow(&inp), narrow(&dout));
+        let (wide_inp, wide_dout) = (widened(&inp), widened(&dout));
+        let exact = naive_forward(&wide_inp, f);
+        let want = rounded(exact.clone());
+        let want_gradient = rounded(naive_backward(&wide_dout, &wide_inp, f));
+        each_cpu(|cpu, name| {
+            let (mut out, mut dinp) = (bf16_nans(n * f), bf16_nans(n * 2 * f));
+            let inp = View::of(&inp, &[n, 2 * f]);
+            forward(cpu, Forward { out: ViewMut::of(&mut out, &[n, f]), inp }).unwrap();
+            assert_bits(&format!("forward, {n} x {f}, {name}"), &widened(&out), &want);
+            let (dinp_view, dout) = (ViewMut::of(&mut dinp, &[n, 2 * f]), View::of(&dout, &[n, f]));
+            backward(cpu, Backward { dinp: dinp_view, dout, inp }).unwrap();
+            assert_bits(&format!("backward, {n} x {f}, {name}"), &widened(&dinp), &want_gradient);
+        });
+        assert_close("rounding", &want, &wide(&exact), 1.0 / 256.0, 2e-38);
+    }
+}
+
+#[test]
+fn types_that_differ_are_refused() {
+    let cpu = Cpu::new(Level::best(), 1).unwrap();
+    let (mut out, inp) = (nans(6), narrow(&paint(12, 7)));
+    let inp = View::of(&inp, &[3, 4]);
+    let (want, got) = (DType::Bf16, DType::F32);
+    let result = forward(&cpu, Forward { out: ViewMut::of(&mut out, &[3, 2]), inp });
+    assert_eq!(result, Err(OpError::Place { what: "swiglu::forward out", want, got }));
+    let (dinp, dout) = (&mut nans(12), nans(6));
+    let (dinp, dout) = (ViewMut::of(dinp, &[3, 4]), View::of(&dout, &[3, 2]));
+    let result = backward(&cpu, Backward { dinp, dout, inp });
+    assert_eq!(result, Err(OpError::Place { what: "swiglu::backward dout", want, got }));
+    let inp = View::of(&[7u32; 12], &[3, 4]);
+    let result = forward(&cpu, Forward { out: ViewMut::of(&mut out, &[3, 2]), inp });
+    let (want, got) = (DType::F32, DType::U32);
+    assert_eq!(result, Err(OpError::Place { what: "swiglu::forward inp", want, got }));
 }
 
 #[test]

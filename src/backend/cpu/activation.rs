@@ -20,6 +20,8 @@ pub(super) trait Activation: Element {
     fn nearest(x: f32) -> Self;
     /// Its value.
     fn value(self) -> f32;
+    /// The nearest to every lane, kept as f32.
+    unsafe fn rounded<V: Lanes>(x: V) -> V;
     /// `V::LEN` elements from `src` on.
     unsafe fn load<V: Lanes>(src: *const Self) -> V;
     /// `count <= V::LEN` elements from `src` on, then zeros.
@@ -43,6 +45,10 @@ impl Activation for f32 {
     #[inline(always)]
     fn value(self) -> f32 {
         self
+    }
+    #[inline(always)]
+    unsafe fn rounded<V: Lanes>(x: V) -> V {
+        x
     }
     #[inline(always)]
     unsafe fn load<V: Lanes>(src: *const Self) -> V {
@@ -79,6 +85,10 @@ impl Activation for bf16 {
     #[inline(always)]
     fn value(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+    #[inline(always)]
+    unsafe fn rounded<V: Lanes>(x: V) -> V {
+        unsafe { x.nearest_bf16() }
     }
     #[inline(always)]
     unsafe fn load<V: Lanes>(src: *const Self) -> V {

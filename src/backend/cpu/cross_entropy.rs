@@ -1,9 +1,14 @@
 //! Softmax and cross-entropy: a row is read once from memory, then stays in the second cache.
+//!
+//! In f32 the exponentials wait in place of the logits for the sum that they are divided by; bf16
+//! could not hold them, so they are computed again.
+
+use half::bf16;
 
 use super::Cpu;
+use super::activation::Activation;
 use super::lanes::Lanes;
 use super::level::at_level;
-use super::math::PARTIALS;
 use super::math::RowSum;
 use super::math::exp;
 use super::math::log;
@@ -14,34 +19,54 @@ use crate::ops::cross_entropy::Kernel;
 use crate::ops::expect_tokens;
 use crate::ops::host;
 use crate::ops::host_mut;
+use crate::tensor::DType;
 
 impl Kernel for Cpu {
     fn cross_entropy_forward(&self, args: Forward<'_>) -> Result<(), OpError> {
+        match args.logits.dtype() {
+            DType::Bf16 => self.cross_entropy_forward_of::<bf16>(args),
+            _ => self.cross_entropy_forward_of::<f32>(args),
+        }
+    }
+
+    fn cross_entropy_forward_backward(&self, args: ForwardBackward<'_>) -> Result<(), OpError> {
+        match args.logits.dtype() {
+            DType::Bf16 => self.cross_entropy_forward_backward_of::<bf16>(args),
+            _ => self.cross_entropy_forward_backward_of::<f32>(args),
+        }
+    }
+}
+
+impl Cpu {
+    fn cross_entropy_forward_of<E: Logit>(&self, args: Forward<'_>) -> Result<(), OpError> {
         let [n, v] = [args.logits.shape()[0], args.logits.shape()[1]];
         let losses: &mut [f32] = host_mut("cross_entropy::forward losses", args.losses)?;
-        let logits: &[f32] = host("cross_entropy::forward logits", args.logits)?;
+        let logits: &[E] = host("cross_entropy::forward logits", args.logits)?;
         let targets: &[u32] = host("cross_entropy::forward targets", args.targets)?;
         expect_tokens("cross_entropy::forward targets", targets, v)?;
         let (level, task) = (self.level(), self.rows_per_task(n, v));
         let items = losses.chunks_mut(task).zip(targets.chunks(task));
         let items = items.zip(logits.chunks((task * v).max(1)));
         self.for_each(n * v, items, |((losses, targets), logits)| {
-            at_level!(level, forward(losses: &mut [f32], logits: &[f32], targets: &[u32], v: usize));
+            at_level!(level, forward<E: Logit>(losses: &mut [f32], logits: &[E], targets: &[u32], v: usize));
         });
         Ok(())
     }
 
-    fn cross_entropy_forward_backward(&self, args: ForwardBackward<'_>) -> Result<(), OpError> {
+    fn cross_entropy_forward_backward_of<E: Logit>(
+        &self,
+        args: ForwardBackward<'_>,
+    ) -> Result<(), OpError> {
         let [n, v] = [args.logits.shape()[0], args.logits.shape()[1]];
         let losses: &mut [f32] = host_mut("cross_entropy::forward_backward losses", args.losses)?;
-        let logits: &mut [f32] = host_mut("cross_entropy::forward_backward logits", args.logits)?;
+        let logits: &mut [E] = host_mut("cross_entropy::forward_backward logits", args.logits)?;
         let targets: &[u32] = host("cross_entropy::forward_backward targets", args.targets)?;
         expect_tokens("cross_entropy::forward_backward targets", targets, v)?;
         let (level, scale, task) = (self.level(), args.scale, self.rows_per_task(n, 2 * v));
         let items = losses.chunks_mut(task).zip(targets.chunks(task));
         let items = items.zip(logits.chunks_mut((task * v).max(1)));
         self.for_each(2 * n * v, items, |((losses, targets), logits)| {
-            at_level!(level, forward_backward(losses: &mut [f32], logits: &mut [f32], targets: &[u32], v: usize, scale: f32));
+            at_level!(level, forward_backward<E: Logit>(losses: &mut [f32], logits: &mut [E], targets: &[u32], v: usize, scale: f32));
         });
         Ok(())
     }
@@ -50,14 +75,14 @@ impl Kernel for Cpu {
 /// # Safety
 /// `V`'s instruction set is available; targets are below `v`.
 #[inline(always)]
-unsafe fn forward<V: Lanes>(losses: &mut [f32], logits: &[f32], targets: &[u32], v: usize) {
+unsafe fn forward<V: Lanes, E: Logit>(losses: &mut [f32], logits: &[E], targets: &[u32], v: usize) {
     let rows = logits.chunks_exact(v).zip(targets);
     for (loss, (x, &target)) in losses.iter_mut().zip(rows) {
         // SAFETY: rows of `v` elements; the rest is this function's contract.
         unsafe {
-            let max = row_max::<V>(x.as_ptr(), v);
-            let sum = sum_exp::<V>(x.as_ptr(), None, v, max);
-            *loss = (max + log(sum)) - x[target as usize];
+            let max = row_max::<V, E>(x.as_ptr(), v);
+            let sum = E::sum_exp::<V>(x.as_ptr(), v, max);
+            *loss = (max + log(sum)) - x[target as usize].value();
         }
     }
 }
@@ -65,26 +90,74 @@ unsafe fn forward<V: Lanes>(losses: &mut [f32], logits: &[f32], targets: &[u32],
 /// # Safety
 /// `V`'s instruction set is available; targets are below `v`.
 #[inline(always)]
-unsafe fn forward_backward<V: Lanes>(
+unsafe fn forward_backward<V: Lanes, E: Logit>(
     losses: &mut [f32],
-    logits: &mut [f32],
+    logits: &mut [E],
     targets: &[u32],
     v: usize,
     scale: f32,
 ) {
     let rows = logits.chunks_exact_mut(v).zip(targets);
     for (loss, (x, &target)) in losses.iter_mut().zip(rows) {
-        let target = target as usize;
+        let logit = x[target as usize].value();
         // SAFETY: rows of `v` elements; the rest is this function's contract.
         unsafe {
-            let max = row_max::<V>(x.as_ptr(), v);
-            let logit = x[target];
-            let row = x.as_mut_ptr();
-            let sum = sum_exp::<V>(row, Some(row), v, max);
+            let max = row_max::<V, E>(x.as_ptr(), v);
+            let sum = E::gradients::<V>(x, target as usize, max, scale);
             *loss = (max + log(sum)) - logit;
-            multiply::<V>(row, v, scale / sum);
-            x[target] -= scale;
         }
+    }
+}
+
+/// A type of logits: how their row is summed, and how it becomes its gradient.
+///
+/// # Safety
+/// The contract of both methods: `V`'s instruction set is available, and rows have `len` elements.
+#[allow(clippy::missing_safety_doc, reason = "one contract for both, on the trait")]
+trait Logit: Activation {
+    /// The row sum of `exp(x - max)`.
+    unsafe fn sum_exp<V: Lanes>(x: *const Self, len: usize, max: f32) -> f32;
+    /// The same sum; puts the gradients in place of the row.
+    unsafe fn gradients<V: Lanes>(x: &mut [Self], target: usize, max: f32, scale: f32) -> f32;
+}
+
+impl Logit for f32 {
+    #[inline(always)]
+    unsafe fn sum_exp<V: Lanes>(x: *const Self, len: usize, max: f32) -> f32 {
+        // SAFETY: by the trait's contract.
+        unsafe { sum_exp::<V, f32, 16>(x, None, len, max) }
+    }
+    #[inline(always)]
+    unsafe fn gradients<V: Lanes>(x: &mut [Self], target: usize, max: f32, scale: f32) -> f32 {
+        let (row, len) = (x.as_mut_ptr(), x.len());
+        // SAFETY: by the trait's contract.
+        let sum = unsafe {
+            let sum = sum_exp::<V, f32, 16>(row, Some(row), len, max);
+            multiply::<V>(row, len, scale / sum);
+            sum
+        };
+        x[target] -= scale;
+        sum
+    }
+}
+
+impl Logit for bf16 {
+    #[inline(always)]
+    unsafe fn sum_exp<V: Lanes>(x: *const Self, len: usize, max: f32) -> f32 {
+        // SAFETY: by the trait's contract.
+        unsafe { sum_exp::<V, bf16, 256>(x, None, len, max) }
+    }
+    #[inline(always)]
+    unsafe fn gradients<V: Lanes>(x: &mut [Self], target: usize, max: f32, scale: f32) -> f32 {
+        let (row, len, logit) = (x.as_mut_ptr(), x.len(), x[target].value());
+        // SAFETY: by the trait's contract.
+        let (sum, at_target) = unsafe {
+            let sum = sum_exp::<V, bf16, 256>(row, None, len, max);
+            exp_times::<V>(row, len, max, scale / sum);
+            (sum, exp(V::splat(logit - max)).first())
+        };
+        x[target] = bf16::nearest(at_target * (scale / sum) - scale);
+        sum
     }
 }
 
@@ -93,25 +166,25 @@ unsafe fn forward_backward<V: Lanes>(
 /// # Safety
 /// `V`'s instruction set is available; `x` points to `len` elements.
 #[inline(always)]
-unsafe fn row_max<V: Lanes>(x: *const f32, len: usize) -> f32 {
+unsafe fn row_max<V: Lanes, E: Activation>(x: *const E, len: usize) -> f32 {
     // SAFETY: offsets stay below `len`; the rest is this function's contract.
     unsafe {
         let mut max = [V::splat(f32::NEG_INFINITY); 4];
         let mut i = 0;
         while i + 4 * V::LEN <= len {
             for (k, max) in max.iter_mut().enumerate() {
-                *max = max.max(V::load(x.add(i + k * V::LEN)));
+                *max = max.max(E::load(x.add(i + k * V::LEN)));
             }
             i += 4 * V::LEN;
         }
         let mut max = max[0].max(max[1]).max(max[2].max(max[3]));
         while i + V::LEN <= len {
-            max = max.max(V::load(x.add(i)));
+            max = max.max(E::load(x.add(i)));
             i += V::LEN;
         }
         let mut max = max.max_lane();
         while i < len {
-            let x = *x.add(i);
+            let x = (*x.add(i)).value();
             max = if x > max { x } else { max };
             i += 1;
         }
@@ -119,39 +192,44 @@ unsafe fn row_max<V: Lanes>(x: *const f32, len: usize) -> f32 {
     }
 }
 
-/// The row sum of `exp(x - max)`, which is also written to `out` if there is one.
+/// The row sum of `exp(x - max)` with `8 * N` partials; its terms are also written to `out` if there
+/// is one.
 ///
 /// # Safety
 /// `V`'s instruction set is available; `x` and `out` point to `len` elements.
 #[inline(always)]
-unsafe fn sum_exp<V: Lanes>(x: *const f32, out: Option<*mut f32>, len: usize, max: f32) -> f32 {
+unsafe fn sum_exp<V: Lanes, E: Activation, const N: usize>(
+    x: *const E,
+    out: Option<*mut f32>,
+    len: usize,
+    max: f32,
+) -> f32 {
     // SAFETY: offsets stay below `len`; the rest is this function's contract.
     unsafe {
         let max = V::splat(max);
-        let mut sum = RowSum::<V>::zero();
+        let mut sum: RowSum<V, N> = RowSum::zero();
         let mut i = 0;
-        while i + PARTIALS <= len {
-            for k in 0..RowSum::<V>::REGISTERS {
+        while i < len {
+            let turn = RowSum::<V, N>::PARTIALS.min(len - i);
+            for k in 0..turn / V::LEN {
                 let at = i + k * V::LEN;
-                let e = exp(V::load(x.add(at)).sub(max));
+                let e = exp(E::load::<V>(x.add(at)).sub(max));
                 if let Some(out) = out {
                     e.store(out.add(at));
                 }
                 *sum.at(k) = sum.at(k).add(e);
             }
-            i += PARTIALS;
-        }
-        let mut k = 0;
-        while i < len {
-            let count = V::LEN.min(len - i);
-            let e = exp(V::load_first(x.add(i), count).sub(max));
-            let e = first_or_zero(e, count);
-            if let Some(out) = out {
-                e.store_first(out.add(i), count);
+            let count = turn % V::LEN;
+            if count > 0 {
+                let (k, at) = (turn / V::LEN, i + turn - count);
+                let e = exp(E::load_first::<V>(x.add(at), count).sub(max));
+                let e = first_or_zero(e, count);
+                if let Some(out) = out {
+                    e.store_first(out.add(at), count);
+                }
+                *sum.at(k) = sum.at(k).add(e);
             }
-            *sum.at(k) = sum.at(k).add(e);
-            i += count;
-            k += 1;
+            i += turn;
         }
         sum.total()
     }
@@ -169,6 +247,26 @@ unsafe fn first_or_zero<V: Lanes>(x: V, count: usize) -> V {
     unsafe {
         x.store_first(lanes.as_mut_ptr(), count);
         V::load(lanes.as_ptr())
+    }
+}
+
+/// `x = bf(exp(x - max) * factor)`.
+///
+/// # Safety
+/// `V`'s instruction set is available; `x` points to `len` elements.
+#[inline(always)]
+unsafe fn exp_times<V: Lanes>(x: *mut bf16, len: usize, max: f32, factor: f32) {
+    // SAFETY: offsets stay below `len`; the rest is this function's contract.
+    unsafe {
+        let (max, factor) = (V::splat(max), V::splat(factor));
+        let mut i = 0;
+        while i + V::LEN <= len {
+            exp(V::load_bf16(x.add(i)).sub(max)).mul(factor).store_bf16(x.add(i));
+            i += V::LEN;
+        }
+        let rest = len - i;
+        let last = V::load_bf16_first(x.add(i), rest);
+        exp(last.sub(max)).mul(factor).store_bf16_first(x.add(i), rest);
     }
 }
 

@@ -22,8 +22,8 @@ use crate::tensor::ViewMut;
 impl Kernel for Cpu {
     fn elementwise_fill(&self, out: ViewMut<'_>, value: f32) -> Result<(), OpError> {
         match out.dtype() {
-            DType::Bf16 => self.fill::<bf16>(out, value),
-            _ => self.fill::<f32>(out, value),
+            DType::Bf16 => self.fill_of::<bf16>(out, value),
+            _ => self.fill_of::<f32>(out, value),
         }
     }
 
@@ -48,8 +48,8 @@ impl Kernel for Cpu {
 
     fn elementwise_add(&self, out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
         match out.dtype() {
-            DType::Bf16 => self.add::<bf16>(out, inp),
-            _ => self.add::<f32>(out, inp),
+            DType::Bf16 => self.add_of::<bf16>(out, inp),
+            _ => self.add_of::<f32>(out, inp),
         }
     }
 
@@ -67,14 +67,14 @@ impl Kernel for Cpu {
 
     fn elementwise_first_non_finite(&self, inp: View<'_>) -> Result<Option<usize>, OpError> {
         match inp.dtype() {
-            DType::Bf16 => self.first_non_finite::<bf16>(inp),
-            _ => self.first_non_finite::<f32>(inp),
+            DType::Bf16 => self.first_non_finite_of::<bf16>(inp),
+            _ => self.first_non_finite_of::<f32>(inp),
         }
     }
 }
 
 impl Cpu {
-    fn fill<E: Activation>(&self, out: ViewMut<'_>, value: f32) -> Result<(), OpError> {
+    fn fill_of<E: Activation>(&self, out: ViewMut<'_>, value: f32) -> Result<(), OpError> {
         let out: &mut [E] = host_mut("elementwise::fill out", out)?;
         let (level, len, stream) = (self.level(), out.len(), streams(out, CHUNK));
         let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;
@@ -84,7 +84,7 @@ impl Cpu {
         Ok(())
     }
 
-    fn add<E: Activation>(&self, out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
+    fn add_of<E: Activation>(&self, out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
         let out: &mut [E] = host_mut("elementwise::add out", out)?;
         let inp: &[E] = host("elementwise::add inp", inp)?;
         let (level, len) = (self.level(), out.len());
@@ -103,7 +103,7 @@ impl Cpu {
         });
     }
 
-    fn first_non_finite<E: Activation>(&self, inp: View<'_>) -> Result<Option<usize>, OpError> {
+    fn first_non_finite_of<E: Activation>(&self, inp: View<'_>) -> Result<Option<usize>, OpError> {
         let inp: &[E] = host("elementwise::first_non_finite inp", inp)?;
         let (level, len) = (self.level(), inp.len());
         let task = self.rows_per_task(len.div_ceil(CHUNK), CHUNK) * CHUNK;

@@ -1,11 +1,13 @@
-//! Rows copied, and rows added back: by token, each token's rows in order.
+//! Rows copied, and rows added back to f32: by token, each token's rows in order.
+
+use half::bf16;
 
 use super::Cpu;
+use super::activation::Activation;
 use super::elementwise::add;
 use super::lanes::Lanes;
 use super::level::at_level;
 use super::split::fence;
-use super::split::put;
 use super::split::streams;
 use crate::ops::OpError;
 use crate::ops::embedding::Backward;
@@ -14,14 +16,31 @@ use crate::ops::embedding::Kernel;
 use crate::ops::expect_tokens;
 use crate::ops::host;
 use crate::ops::host_mut;
+use crate::tensor::DType;
 
 impl Kernel for Cpu {
     fn embedding_forward(&self, args: Forward<'_>) -> Result<(), OpError> {
+        match args.table.dtype() {
+            DType::Bf16 => self.embedding_forward_of::<bf16>(args),
+            _ => self.embedding_forward_of::<f32>(args),
+        }
+    }
+
+    fn embedding_backward(&self, args: Backward<'_>) -> Result<(), OpError> {
+        match args.dout.dtype() {
+            DType::Bf16 => self.embedding_backward_of::<bf16>(args),
+            _ => self.embedding_backward_of::<f32>(args),
+        }
+    }
+}
+
+impl Cpu {
+    fn embedding_forward_of<E: Activation>(&self, args: Forward<'_>) -> Result<(), OpError> {
         let [n, c] = [args.out.shape()[0], args.out.shape()[1]];
         let vocab = args.table.shape()[0];
-        let out: &mut [f32] = host_mut("embedding::forward out", args.out)?;
+        let out: &mut [E] = host_mut("embedding::forward out", args.out)?;
         let tokens: &[u32] = host("embedding::forward tokens", args.tokens)?;
-        let table: &[f32] = host("embedding::forward table", args.table)?;
+        let table: &[E] = host("embedding::forward table", args.table)?;
         expect_tokens("embedding::forward tokens", tokens, vocab)?;
         if c == 0 {
             return Ok(());
@@ -30,17 +49,17 @@ impl Kernel for Cpu {
         let task = self.rows_per_task(n, 2 * c);
         let items = out.chunks_mut(task * c).zip(tokens.chunks(task));
         self.for_each(2 * n * c, items, |(out, tokens)| {
-            at_level!(level, gather(out: &mut [f32], tokens: &[u32], table: &[f32], c: usize, stream: bool));
+            at_level!(level, gather<E: Activation>(out: &mut [E], tokens: &[u32], table: &[E], c: usize, stream: bool));
         });
         Ok(())
     }
 
-    fn embedding_backward(&self, args: Backward<'_>) -> Result<(), OpError> {
+    fn embedding_backward_of<E: Activation>(&self, args: Backward<'_>) -> Result<(), OpError> {
         let [n, c] = [args.dout.shape()[0], args.dout.shape()[1]];
         let vocab = args.dtable.shape()[0];
         let dtable: &mut [f32] = host_mut("embedding::backward dtable", args.dtable)?;
         let tokens: &[u32] = host("embedding::backward tokens", args.tokens)?;
-        let dout: &[f32] = host("embedding::backward dout", args.dout)?;
+        let dout: &[E] = host("embedding::backward dout", args.dout)?;
         expect_tokens("embedding::backward tokens", tokens, vocab)?;
         if c == 0 {
             return Ok(());
@@ -50,7 +69,7 @@ impl Kernel for Cpu {
         let (level, task) = (self.level(), self.rows_per_task(n, 3 * c) * c);
         let tasks = tasks(dtable, &order, c, task).into_iter();
         self.for_each(3 * n * c, tasks, |runs| {
-            at_level!(level, add_runs(runs: Vec<Run<'_>>, dout: &[f32], c: usize));
+            at_level!(level, add_runs<E: Activation>(runs: Vec<Run<'_>>, dout: &[E], c: usize));
         });
         Ok(())
     }
@@ -59,7 +78,13 @@ impl Kernel for Cpu {
 /// # Safety
 /// `V`'s instruction set is available; with `stream`, `split::streams` said so.
 #[inline(always)]
-unsafe fn gather<V: Lanes>(out: &mut [f32], tokens: &[u32], table: &[f32], c: usize, stream: bool) {
+unsafe fn gather<V: Lanes, E: Activation>(
+    out: &mut [E],
+    tokens: &[u32],
+    table: &[E],
+    c: usize,
+    stream: bool,
+) {
     for (out, &token) in out.chunks_exact_mut(c).zip(tokens) {
         let row = &table[token as usize * c..][..c];
         if !stream {
@@ -69,7 +94,7 @@ unsafe fn gather<V: Lanes>(out: &mut [f32], tokens: &[u32], table: &[f32], c: us
         for i in (0..c).step_by(V::LEN) {
             // SAFETY: rows that are streamed are whole and aligned vectors; the rest is this
             // function's contract.
-            unsafe { put::<V, true>(V::load(row.as_ptr().add(i)), out.as_mut_ptr().add(i)) };
+            unsafe { E::put::<V, true>(E::load(row.as_ptr().add(i)), out.as_mut_ptr().add(i)) };
         }
     }
     fence(stream);
@@ -117,12 +142,12 @@ fn tasks<'a>(
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn add_runs<V: Lanes>(runs: Vec<Run<'_>>, dout: &[f32], c: usize) {
+unsafe fn add_runs<V: Lanes, E: Activation>(runs: Vec<Run<'_>>, dout: &[E], c: usize) {
     for run in runs {
         for (_, row) in run.rows {
             let dout = &dout[row * c + run.first..][..run.dtable.len()];
             // SAFETY: by this function's contract.
-            unsafe { add::<V, f32, f32>(run.dtable, dout) };
+            unsafe { add::<V, f32, E>(run.dtable, dout) };
         }
     }
 }

@@ -122,9 +122,14 @@ macro_rules! at_level {
             unsafe { $f::<lanes::Avx512 $($(, $e)*)?>($($arg),*) }
         }
 
+        unsafe fn portable $(<$($e: $bound),*>)? ($($arg: $ty),*) $(-> $ret)? {
+            // SAFETY: the caller's.
+            unsafe { $f::<lanes::Portable $($(, $e)*)?>($($arg),*) }
+        }
+
         match $level.0 {
             // SAFETY: plain Rust has no requirement on the CPU.
-            Isa::Portable => unsafe { $f::<lanes::Portable $($(, $e)*)?>($($arg),*) },
+            Isa::Portable => unsafe { portable($($arg),*) },
             // SAFETY: a `Level` holding this value is only made after detecting the features.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { avx2($($arg),*) },

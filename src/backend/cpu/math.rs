@@ -63,19 +63,23 @@ pub fn log(x: f32) -> f32 {
     e.mul_add(LN2_HI, m + y)
 }
 
-/// Number of interleaved partial sums: a constant of the contract.
+/// Number of interleaved partial sums in [`RowSum`] by default: a constant of the contract.
 pub const PARTIALS: usize = 128;
 
-/// The contract's row sum in the making: element `i` of a row goes to partial `i % 128`.
+/// The contract's row sum in the making, of `8 * N` partials: element `i` of a row goes to partial
+/// `i % (8 * N)`.
 ///
-/// Partials live in `128 / V::LEN` registers, [`Self::at`] of which holds partials
-/// `k * V::LEN ..`; [`Self::total`] is the butterfly: partial p with p + 64, then 32, 16, … 1.
+/// Partials live in [`Self::REGISTERS`] registers, [`Self::at`] of which holds partials
+/// `k * V::LEN ..`; [`Self::total`] is the butterfly: of 128, partial p with p + 64, then 32, 16,
+/// … 1.
 #[derive(Clone, Copy)]
-pub struct RowSum<V>([V; 16]);
+pub struct RowSum<V, const N: usize = 16>([V; N]);
 
-impl<V: Lanes> RowSum<V> {
+impl<V: Lanes, const N: usize> RowSum<V, N> {
+    /// Partials.
+    pub const PARTIALS: usize = 8 * N;
     /// Registers in use.
-    pub const REGISTERS: usize = PARTIALS / V::LEN;
+    pub const REGISTERS: usize = Self::PARTIALS / V::LEN;
 
     /// All partials +0.
     ///
@@ -84,7 +88,7 @@ impl<V: Lanes> RowSum<V> {
     #[inline(always)]
     pub unsafe fn zero() -> Self {
         // SAFETY: by this function's contract.
-        Self([unsafe { V::splat(0.0) }; 16])
+        Self([unsafe { V::splat(0.0) }; N])
     }
 
     /// Register `k`, to read or to add to.
@@ -120,10 +124,10 @@ impl<V: Lanes> RowSum<V> {
 pub unsafe fn row_sum_squares<V: Lanes>(x: *const f32, len: usize) -> f32 {
     // SAFETY: offsets stay below `len`; the rest is this function's contract.
     unsafe {
-        let mut sum = RowSum::<V>::zero();
+        let mut sum: RowSum<V> = RowSum::zero();
         let mut i = 0;
         while i + PARTIALS <= len {
-            for k in 0..RowSum::<V>::REGISTERS {
+            for k in 0..PARTIALS / V::LEN {
                 let x = V::load(x.add(i + k * V::LEN));
                 *sum.at(k) = x.fma(x, *sum.at(k));
             }

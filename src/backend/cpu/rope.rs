@@ -1,6 +1,9 @@
 //! Rotary positions, in place: heads of a row share one row of the tables.
 
+use half::bf16;
+
 use super::Cpu;
+use super::activation::Activation;
 use super::lanes::Lanes;
 use super::level::at_level;
 use crate::ops::OpError;
@@ -9,12 +12,22 @@ use crate::ops::host_mut;
 use crate::ops::rope::Direction;
 use crate::ops::rope::Kernel;
 use crate::ops::rope::Rotate;
+use crate::tensor::DType;
 
 impl Kernel for Cpu {
     fn rope_rotate(&self, args: Rotate<'_>) -> Result<(), OpError> {
+        match args.x.dtype() {
+            DType::Bf16 => self.rope_rotate_of::<bf16>(args),
+            _ => self.rope_rotate_of::<f32>(args),
+        }
+    }
+}
+
+impl Cpu {
+    fn rope_rotate_of<E: Activation>(&self, args: Rotate<'_>) -> Result<(), OpError> {
         let [n, w] = [args.x.shape()[0], args.x.shape()[1]];
         let half = args.cos.shape()[1];
-        let x: &mut [f32] = host_mut("rope::rotate x", args.x)?;
+        let x: &mut [E] = host_mut("rope::rotate x", args.x)?;
         let cos: &[f32] = host("rope::rotate cos", args.cos)?;
         let sin: &[f32] = host("rope::rotate sin", args.sin)?;
         let columns = 2 * half * args.heads;
@@ -33,7 +46,7 @@ impl Kernel for Cpu {
         self.for_each(n * columns, items, |(i, x)| {
             for (row, x) in (i * task..).zip(x.chunks_exact_mut(w)) {
                 let position = first + row % seq_len;
-                at_level!(level, rotate_row(x: &mut [f32], tables: &Tables<'_>, position: usize));
+                at_level!(level, rotate_row<E: Activation>(x: &mut [E], tables: &Tables<'_>, position: usize));
             }
         });
         Ok(())
@@ -56,7 +69,7 @@ struct Tables<'a> {
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn rotate_row<V: Lanes>(x: &mut [f32], tables: &Tables<'_>, position: usize) {
+unsafe fn rotate_row<V: Lanes, E: Activation>(x: &mut [E], tables: &Tables<'_>, position: usize) {
     let half = tables.half;
     let cos = tables.cos[position * half..][..half].as_ptr();
     let sin = tables.sin[position * half..][..half].as_ptr();
@@ -67,10 +80,10 @@ unsafe fn rotate_row<V: Lanes>(x: &mut [f32], tables: &Tables<'_>, position: usi
             let head = head.as_mut_ptr();
             match half {
                 // Known extents unroll.
-                16 => rotate_head::<V>(head, cos, sin, tables.sign, 16),
-                32 => rotate_head::<V>(head, cos, sin, tables.sign, 32),
-                64 => rotate_head::<V>(head, cos, sin, tables.sign, 64),
-                _ => rotate_head::<V>(head, cos, sin, tables.sign, half),
+                16 => rotate_head::<V, E>(head, cos, sin, tables.sign, 16),
+                32 => rotate_head::<V, E>(head, cos, sin, tables.sign, 32),
+                64 => rotate_head::<V, E>(head, cos, sin, tables.sign, 64),
+                _ => rotate_head::<V, E>(head, cos, sin, tables.sign, half),
             }
         }
     }
@@ -79,8 +92,8 @@ unsafe fn rotate_row<V: Lanes>(x: &mut [f32], tables: &Tables<'_>, position: usi
 /// # Safety
 /// `V`'s instruction set is available; `head` has `2 * half` elements, `cos` and `sin` `half`.
 #[inline(always)]
-unsafe fn rotate_head<V: Lanes>(
-    head: *mut f32,
+unsafe fn rotate_head<V: Lanes, E: Activation>(
+    head: *mut E,
     cos: *const f32,
     sin: *const f32,
     sign: f32,
@@ -93,18 +106,18 @@ unsafe fn rotate_head<V: Lanes>(
         let mut i = 0;
         while i + V::LEN <= half {
             let turn = [V::load(cos.add(i)), V::load(sin.add(i)).mul(sign)];
-            let [x, y] = rotated([V::load(a.add(i)), V::load(b.add(i))], turn);
-            x.store(a.add(i));
-            y.store(b.add(i));
+            let [x, y] = rotated([E::load(a.add(i)), E::load(b.add(i))], turn);
+            E::store(x, a.add(i));
+            E::store(y, b.add(i));
             i += V::LEN;
         }
         let rest = half - i;
         if rest > 0 {
             let turn = [V::load_first(cos.add(i), rest), V::load_first(sin.add(i), rest).mul(sign)];
-            let pair = [V::load_first(a.add(i), rest), V::load_first(b.add(i), rest)];
+            let pair = [E::load_first(a.add(i), rest), E::load_first(b.add(i), rest)];
             let [x, y] = rotated(pair, turn);
-            x.store_first(a.add(i), rest);
-            y.store_first(b.add(i), rest);
+            E::store_first(x, a.add(i), rest);
+            E::store_first(y, b.add(i), rest);
         }
     }
 }
