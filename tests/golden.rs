@@ -135,7 +135,7 @@ fn check(llama: &Llama, level: Level, precision: Precision, passes: Passes) {
     let params = params.map(|_, (values, shape)| Tensor::from_slice(values, &shape));
     let model = NeuroLlm::new(&cpu, *dims, precision, params, *seq_len).unwrap();
     let sequences = tokens.len() / seq_len;
-    let mut acts = Activations::new(&cpu, dims, sequences, *seq_len, passes).unwrap();
+    let mut acts = Activations::new(&cpu, dims, precision, (sequences, *seq_len), passes).unwrap();
     let mut grads = model.gradients(&cpu).unwrap();
     let scale = 1.0 / tokens.len() as f32;
     model.forward_backward(&cpu, Batch { tokens, targets }, scale, &mut acts, &mut grads).unwrap();

@@ -59,7 +59,9 @@ fn step(
     passes: Passes,
 ) -> (Vec<f32>, Gradients) {
     let (inputs, targets) = (tokens(0), tokens(1));
-    let mut acts = Activations::new(kernels, model.dims(), micro, SEQ_LEN, passes).unwrap();
+    let mut acts =
+        Activations::new(kernels, model.dims(), model.precision(), (micro, SEQ_LEN), passes)
+            .unwrap();
     let mut grads = model.gradients(kernels).unwrap();
     let mut losses = Vec::new();
     let scale = 1.0 / inputs.len() as f32;
@@ -139,8 +141,14 @@ fn evaluation_gives_the_losses_of_training() {
     let cpu = Cpu::new(Level::best(), 2).unwrap();
     let model = model(&cpu, false, Precision::Bf16);
     let (want, _) = step(&cpu, &model, SEQUENCES, Passes::Stored);
-    let mut acts =
-        Activations::new(&cpu, model.dims(), SEQUENCES, SEQ_LEN, Passes::Forward).unwrap();
+    let mut acts = Activations::new(
+        &cpu,
+        model.dims(),
+        model.precision(),
+        (SEQUENCES, SEQ_LEN),
+        Passes::Forward,
+    )
+    .unwrap();
     let (tokens, targets) = (tokens(0), tokens(1));
     model.losses(&cpu, Batch { tokens: &tokens, targets: &targets }, &mut acts).unwrap();
     assert_eq!(acts.losses().host::<f32>(), want);

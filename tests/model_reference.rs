@@ -81,7 +81,8 @@ fn check(case: &Case, tied: bool, precision: Precision, level: Level, passes: Pa
     let want = neurollm::backward(&dims, &exact, (&tokens, &targets), case.seq_len, &trace);
 
     let model = NeuroLlm::new(&cpu, dims, precision, params, case.seq_len).unwrap();
-    let mut acts = Activations::new(&cpu, &dims, case.sequences, case.seq_len, passes).unwrap();
+    let mut acts =
+        Activations::new(&cpu, &dims, precision, (case.sequences, case.seq_len), passes).unwrap();
     let mut grads = model.gradients(&cpu).unwrap();
     let batch = Batch { tokens: &tokens, targets: &targets };
     let scale = 1.0 / case.rows() as f32;

@@ -10,6 +10,7 @@ use neuroshard::model::Extent;
 use neuroshard::model::Passes;
 use neuroshard::model::Scratch;
 use neuroshard::model::Slot;
+use neuroshard::ops::{Precision, TensorCore};
 use neuroshard::shard::Config;
 use neuroshard::shard::Forecast;
 use neuroshard::shard::Job;
@@ -43,6 +44,7 @@ fn job(dims: Dims) -> Job {
         shards: 8,
         zero: Zero::Moments,
         passes: Passes::Stored,
+        precision: Precision::Bf16,
     }
 }
 
@@ -295,7 +297,7 @@ fn state_is_what_the_model_has() {
 #[test]
 fn activations_are_those_that_a_stage_allocates() {
     let kernels = backend::select(&backend::Config::default()).unwrap();
-    let bytes = |tensor: &Tensor| 4 * tensor.shape().len() as u64;
+    let bytes = |tensor: &Tensor| tensor.size_bytes() as u64;
     let of_block = |acts: &BlockActivations| {
         let BlockActivations { attn_norm, attn_rstd, qkv, heads, lse, .. } = acts;
         let BlockActivations { ffn_norm, ffn_rstd, ffn_in, swiglu, .. } = acts;
@@ -305,17 +307,21 @@ fn activations_are_those_that_a_stage_allocates() {
             .sum::<u64>()
     };
     let all = |tensors: &[Tensor]| tensors.iter().map(bytes).sum::<u64>();
-    for passes in [Passes::Stored, Passes::Recomputed, Passes::Forward] {
+    for (nth, passes) in
+        [Passes::Stored, Passes::Recomputed, Passes::Forward].repeat(2).into_iter().enumerate()
+    {
+        let precision = if nth < 3 { Precision::Bf16 } else { Precision::Tc(TensorCore::Hopper) };
         for (stages, stage, layers) in [(1, 0, 0..3), (2, 0, 0..2), (2, 1, 2..3)] {
             let job = Job {
                 passes,
+                precision,
                 micro_batch_sequences: 2,
                 batch_sequences: 2,
                 shards: 1,
                 ..job(dims(3, 40_000, false))
             };
             let (sequences, seq_len) = (job.micro_batch_sequences, job.seq_len);
-            let extent = Extent { sequences, seq_len, layers: layers.clone(), passes };
+            let extent = Extent { sequences, seq_len, layers: layers.clone(), passes, precision };
             let slot = Slot::new(kernels.as_ref(), &job.dims, &extent).unwrap();
             let shared = Scratch::new(kernels.as_ref(), &job.dims, &extent).unwrap();
             let mut kept = [&slot.tokens, &slot.targets, &slot.losses].map(bytes).iter().sum();
@@ -342,10 +348,10 @@ fn activations_are_those_that_a_stage_allocates() {
 #[test]
 fn generation_needs_weights_and_keys_and_values() {
     let dims = dims(6, 4096, false);
-    let need = RankMemory::of_generation(&dims, 256);
+    let need = RankMemory::of_generation(&dims, Precision::F32, 256);
     assert_eq!(need.weights, 4 * dims.parameters());
     // A layer more keeps its keys and values, and nothing else.
-    let deeper = RankMemory::of_generation(&Dims { layers: 7, ..dims }, 256);
+    let deeper = RankMemory::of_generation(&Dims { layers: 7, ..dims }, Precision::F32, 256);
     let kept = 4 * 256 * (2 * dims.kv_heads * dims.head_dim) as u64;
     assert_eq!(deeper.activations - need.activations, kept);
     assert_eq!((need.gradients, need.moments, need.tree, need.checkpoint), (0, 0, 0, 0));
@@ -406,6 +412,7 @@ fn extents_of_any_size_overflow_nothing() {
         shards: 1,
         zero: Zero::Gradients,
         passes: Passes::Stored,
+        precision: Precision::F32,
     };
     assert_eq!(RankMemory::of(&huge, &Place::alone(&huge.dims)).total(), u64::MAX);
     assert!(StageCosts::of(&huge).stage(0, 1, 1 << 20) > 1 << 64);

@@ -225,7 +225,8 @@ fn by_definition(sets: &[&str]) -> (f64, f64) {
     let mut level: Vec<(f64, Gradients)> = (0..plan.parallel.shards)
         .map(|shard| {
             let batch = loader.sequences(0, shard * each, each).unwrap();
-            let mut acts = Activations::new(k, &dims, each, seq_len, Passes::Stored).unwrap();
+            let mut acts =
+                Activations::new(k, &dims, precision, (each, seq_len), Passes::Stored).unwrap();
             let mut grads = model.gradients(k).unwrap();
             let batch = model::Batch { tokens: &batch.inputs, targets: &batch.targets };
             model.forward_backward(k, batch, scale, &mut acts, &mut grads).unwrap();

@@ -60,15 +60,17 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     out.line("")?;
     out.line(format_args!(
         "memory of training on one rank, micro-batches of {} x {seq_len} in {} shards, activations \
-         {kept}:",
-        job.micro_batch_sequences, job.shards
+         {kept}, profile {}:",
+        job.micro_batch_sequences,
+        job.shards,
+        job.precision.name()
     ))?;
     out.piece(&RankMemory::of(&job, &Place::alone(&dims)).to_string())?;
     out.line("")?;
     out.line(format_args!(
         "memory of generating text of {seq_len} tokens, at most (where all but one are the prompt):"
     ))?;
-    out.piece(&RankMemory::of_generation(&dims, seq_len).to_string())?;
+    out.piece(&RankMemory::of_generation(&dims, job.precision, seq_len).to_string())?;
     Ok(Ending::Done)
 }
 

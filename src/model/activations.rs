@@ -1,10 +1,14 @@
 //! What forward keeps for backward, in forward order; allocated once.
+//!
+//! All are of the type of activations ([`Precision::activations`]) but for what norms, attention and
+//! the loss keep of a row, which is f32.
 
 use std::ops::Range;
 
 use super::config::Dims;
 use crate::ops::Kernels;
 use crate::ops::OpError;
+use crate::ops::Precision;
 use crate::tensor::DType;
 use crate::tensor::Tensor;
 
@@ -117,6 +121,8 @@ pub struct Extent {
     pub layers: Range<usize>,
     /// What they are for.
     pub passes: Passes,
+    /// The arithmetic.
+    pub precision: Precision,
 }
 
 /// Which passes activations are for.
@@ -133,9 +139,9 @@ pub enum Passes {
 impl Slot {
     /// Memory for one micro-batch of this extent.
     pub fn new(kernels: &dyn Kernels, dims: &Dims, extent: &Extent) -> Result<Self, OpError> {
-        let Extent { sequences, seq_len, ref layers, passes } = *extent;
+        let Extent { sequences, seq_len, ref layers, passes, precision } = *extent;
         let n = sequences * seq_len;
-        let stream = || kernels.zeros(DType::F32, &[n, dims.width]);
+        let stream = || kernels.zeros(precision.activations(), &[n, dims.width]);
         let kept = if passes == Passes::Stored { layers.len() } else { 0 };
         let streams = if passes == Passes::Forward { 2 } else { layers.len() + 1 };
         Ok(Self {
@@ -148,7 +154,7 @@ impl Slot {
             streams: (0..streams).map(|_| stream()).collect::<Result<_, _>>()?,
             mids: (0..kept).map(|_| stream()).collect::<Result<_, _>>()?,
             blocks: (0..kept)
-                .map(|_| BlockActivations::new(kernels, dims, sequences, seq_len))
+                .map(|_| BlockActivations::new(kernels, dims, extent))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -167,27 +173,27 @@ impl Slot {
 impl Scratch {
     /// Memory for micro-batches of this extent.
     pub fn new(kernels: &dyn Kernels, dims: &Dims, extent: &Extent) -> Result<Self, OpError> {
-        let Extent { sequences, seq_len, ref layers, passes } = *extent;
+        let Extent { sequences, seq_len, ref layers, passes, precision } = *extent;
         let n = sequences * seq_len;
-        let f32s = |shape: &[usize]| kernels.zeros(DType::F32, shape);
+        let zeros = |shape: &[usize]| kernels.zeros(precision.activations(), shape);
         let shared = usize::from(passes != Passes::Stored);
         let head = (layers.end == dims.layers).then(|| {
             Ok(HeadScratch {
-                final_norm: f32s(&[n, dims.width])?,
-                final_rstd: f32s(&[n])?,
-                logits: f32s(&[logit_rows(dims, n), dims.vocab])?,
+                final_norm: zeros(&[n, dims.width])?,
+                final_rstd: kernels.zeros(DType::F32, &[n])?,
+                logits: zeros(&[logit_rows(dims, precision, n), dims.vocab])?,
             })
         });
         Ok(Self {
-            branch: f32s(&[n, dims.width])?,
-            mids: (0..shared).map(|_| f32s(&[n, dims.width])).collect::<Result<_, _>>()?,
+            branch: zeros(&[n, dims.width])?,
+            mids: (0..shared).map(|_| zeros(&[n, dims.width])).collect::<Result<_, _>>()?,
             blocks: (0..shared)
-                .map(|_| BlockActivations::new(kernels, dims, sequences, seq_len))
+                .map(|_| BlockActivations::new(kernels, dims, extent))
                 .collect::<Result<_, _>>()?,
             head: head.transpose()?,
             backward: match passes {
                 Passes::Forward => None,
-                _ => Some(BackwardScratch::new(kernels, dims, n)?),
+                _ => Some(BackwardScratch::new(kernels, dims, precision, n)?),
             },
         })
     }
@@ -198,11 +204,11 @@ impl Activations {
     pub fn new(
         kernels: &dyn Kernels,
         dims: &Dims,
-        sequences: usize,
-        seq_len: usize,
+        precision: Precision,
+        (sequences, seq_len): (usize, usize),
         passes: Passes,
     ) -> Result<Self, OpError> {
-        let extent = Extent { sequences, seq_len, layers: 0..dims.layers, passes };
+        let extent = Extent { sequences, seq_len, layers: 0..dims.layers, passes, precision };
         let slot = Slot::new(kernels, dims, &extent)?;
         Ok(Self { slot, scratch: Scratch::new(kernels, dims, &extent)? })
     }
@@ -213,44 +219,51 @@ impl Activations {
     }
 }
 
-/// Rows of logits at a time: few enough to bound their memory, enough for fast products. The chain
-/// over rows makes the choice invisible in the results.
-pub fn logit_rows(dims: &Dims, rows: usize) -> usize {
-    (LOGIT_ELEMENTS / dims.vocab).max(MIN_LOGIT_ROWS).min(rows).max(1)
+/// Rows of logits at a time: few enough to bound their memory, enough for fast products. Where a
+/// weight gradient is one chain over all rows the choice does not show in it; in the tc profile,
+/// which adds a sum per call, it is a constant of the contract.
+pub fn logit_rows(dims: &Dims, precision: Precision, rows: usize) -> usize {
+    let at_most = match precision {
+        Precision::F32 | Precision::Bf16 => (LOGIT_ELEMENTS / dims.vocab).max(MIN_LOGIT_ROWS),
+        Precision::Tc(_) => TC_LOGIT_ROWS,
+    };
+    at_most.min(rows).max(1)
 }
 
 impl BlockActivations {
-    fn new(
-        kernels: &dyn Kernels,
-        dims: &Dims,
-        sequences: usize,
-        seq_len: usize,
-    ) -> Result<Self, OpError> {
+    fn new(kernels: &dyn Kernels, dims: &Dims, extent: &Extent) -> Result<Self, OpError> {
+        let Extent { sequences, seq_len, precision, .. } = *extent;
         let n = sequences * seq_len;
+        let zeros = |shape: &[usize]| kernels.zeros(precision.activations(), shape);
         let f32s = |shape: &[usize]| kernels.zeros(DType::F32, shape);
         Ok(Self {
-            attn_norm: f32s(&[n, dims.width])?,
+            attn_norm: zeros(&[n, dims.width])?,
             attn_rstd: f32s(&[n])?,
-            qkv: f32s(&[n, dims.qkv_width()])?,
-            heads: f32s(&[n, dims.heads_width()])?,
+            qkv: zeros(&[n, dims.qkv_width()])?,
+            heads: zeros(&[n, dims.heads_width()])?,
             lse: f32s(&[sequences, dims.heads, seq_len])?,
-            ffn_norm: f32s(&[n, dims.width])?,
+            ffn_norm: zeros(&[n, dims.width])?,
             ffn_rstd: f32s(&[n])?,
-            ffn_in: f32s(&[n, 2 * dims.ffn])?,
-            swiglu: f32s(&[n, dims.ffn])?,
+            ffn_in: zeros(&[n, 2 * dims.ffn])?,
+            swiglu: zeros(&[n, dims.ffn])?,
         })
     }
 }
 
 impl BackwardScratch {
-    fn new(kernels: &dyn Kernels, dims: &Dims, n: usize) -> Result<Self, OpError> {
-        let f32s = |shape: &[usize]| kernels.zeros(DType::F32, shape);
+    fn new(
+        kernels: &dyn Kernels,
+        dims: &Dims,
+        precision: Precision,
+        n: usize,
+    ) -> Result<Self, OpError> {
+        let zeros = |shape: &[usize]| kernels.zeros(precision.activations(), shape);
         Ok(Self {
-            dnorm: f32s(&[n, dims.width])?,
-            dqkv: f32s(&[n, dims.qkv_width()])?,
-            dheads: f32s(&[n, dims.heads_width()])?,
-            dffn_in: f32s(&[n, 2 * dims.ffn])?,
-            dswiglu: f32s(&[n, dims.ffn])?,
+            dnorm: zeros(&[n, dims.width])?,
+            dqkv: zeros(&[n, dims.qkv_width()])?,
+            dheads: zeros(&[n, dims.heads_width()])?,
+            dffn_in: zeros(&[n, 2 * dims.ffn])?,
+            dswiglu: zeros(&[n, dims.ffn])?,
         })
     }
 }
@@ -259,3 +272,5 @@ impl BackwardScratch {
 const LOGIT_ELEMENTS: usize = 8 << 20;
 /// Fewer rows than this make slow products.
 const MIN_LOGIT_ROWS: usize = 256;
+/// Rows of logits in one call of the tc profile, at most (docs/ARITHMETIC.md, section 16.4).
+const TC_LOGIT_ROWS: usize = 8192;

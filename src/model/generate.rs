@@ -2,6 +2,7 @@
 
 use super::At;
 use super::ModelError;
+use super::head::to_host;
 use super::neurollm::NeuroLlm;
 use crate::ops::Kernels;
 use crate::ops::OpError;
@@ -15,7 +16,6 @@ use crate::ops::swiglu;
 use crate::tensor::DType;
 use crate::tensor::Tensor;
 use crate::tensor::View;
-use crate::tensor::ViewMut;
 
 /// One growing sequence.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl<'a> Session<'a> {
         let dims = model.dims();
         let shape = [positions, 2 * dims.kv_heads * dims.head_dim];
         let cache = (0..dims.layers)
-            .map(|_| kernels.zeros(DType::F32, &shape))
+            .map(|_| kernels.zeros(model.precision().activations(), &shape))
             .collect::<Result<_, _>>()
             .at(|| "key/value cache".into())?;
         Ok(Self { kernels, model, cache, position: 0 })
@@ -58,7 +58,8 @@ impl<'a> Session<'a> {
             return Err(ModelError::TooLong { tokens: self.position + n, room });
         }
         let (k, dims) = (self.kernels, *self.model.dims());
-        let zeros = |width: usize| k.zeros(DType::F32, &[n, width]).at(|| "decoding".into());
+        let dtype = self.model.precision().activations();
+        let zeros = |width: usize| k.zeros(dtype, &[n, width]).at(|| "decoding".into());
         let mut stream = zeros(dims.width)?;
         let mut tokens_on_device = k.zeros(DType::U32, &[n]).at(|| "tokens".into())?;
         elementwise::copy(k, tokens_on_device.view_mut(), View::of(tokens, &[n]))
@@ -72,16 +73,17 @@ impl<'a> Session<'a> {
         for layer in 0..dims.layers {
             stream = self.block(layer, stream).at(|| format!("block {layer}, decoding"))?;
         }
-        let (mut normed, mut rstd) = (zeros(dims.width)?, zeros(1)?);
+        let mut normed = zeros(dims.width)?;
+        let mut rstd = k.zeros(DType::F32, &[n]).at(|| "decoding".into())?;
         let args = rmsnorm::Forward {
             out: normed.view_mut(),
-            rstd: rstd.view_mut().reshape(&[n]),
+            rstd: rstd.view_mut(),
             inp: stream.view(),
             weight: self.model.params.final_norm.view(),
             eps: dims.norm_eps,
         };
         rmsnorm::forward(k, args).at(|| "final_norm".into())?;
-        let mut logits = k.zeros(DType::F32, &[1, dims.vocab]).at(|| "logits".into())?;
+        let mut logits = k.zeros(dtype, &[1, dims.vocab]).at(|| "logits".into())?;
         let args = matmul::Forward {
             out: logits.view_mut(),
             inp: normed.view().rows(n - 1..n),
@@ -90,10 +92,7 @@ impl<'a> Session<'a> {
         };
         matmul::forward(k, args).at(|| "lm_head".into())?;
         self.position += n;
-        let mut host = vec![0.0; dims.vocab];
-        elementwise::copy(k, ViewMut::of(&mut host, &[1, dims.vocab]), logits.view())
-            .at(|| "logits".into())?;
-        Ok(host)
+        to_host(k, logits.view()).at(|| "logits".into())
     }
 
     /// One block on the new rows of the residual stream.
@@ -101,7 +100,7 @@ impl<'a> Session<'a> {
         let (k, dims, precision) = (self.kernels, *self.model.dims(), self.model.precision());
         let weights = &self.model.params.blocks[layer];
         let n = stream.shape()[0];
-        let zeros = |width: usize| k.zeros(DType::F32, &[n, width]);
+        let zeros = |width: usize| k.zeros(precision.activations(), &[n, width]);
         let product = |inp: &Tensor, weight: &Tensor| -> Result<Tensor, OpError> {
             let mut out = zeros(weight.shape()[0])?;
             let (inp, weight) = (inp.view(), weight.view());
@@ -109,10 +108,10 @@ impl<'a> Session<'a> {
             matmul::forward(k, args)?;
             Ok(out)
         };
-        let (mut normed, mut rstd) = (zeros(dims.width)?, zeros(1)?);
+        let (mut normed, mut rstd) = (zeros(dims.width)?, k.zeros(DType::F32, &[n])?);
         let args = rmsnorm::Forward {
             out: normed.view_mut(),
-            rstd: rstd.view_mut().reshape(&[n]),
+            rstd: rstd.view_mut(),
             inp: stream.view(),
             weight: weights.attn_norm.view(),
             eps: dims.norm_eps,
@@ -155,7 +154,7 @@ impl<'a> Session<'a> {
         let mut mid = zeros(dims.width)?;
         let args = rmsnorm::ForwardResidual {
             out: normed.view_mut(),
-            rstd: rstd.view_mut().reshape(&[n]),
+            rstd: rstd.view_mut(),
             sum: mid.view_mut(),
             residual: stream.view(),
             inp: branch.view(),

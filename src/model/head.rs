@@ -2,18 +2,24 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use super::At;
 use super::ModelError;
 use super::activations::HeadScratch;
 use super::activations::Scratch;
 use super::activations::Slot;
 use super::pass::Pass;
+use crate::ops::Kernels;
+use crate::ops::OpError;
 use crate::ops::cross_entropy;
 use crate::ops::elementwise;
 use crate::ops::matmul;
 use crate::ops::matmul::Start;
 use crate::ops::rmsnorm;
+use crate::tensor::DType;
 use crate::tensor::Tensor;
+use crate::tensor::View;
 use crate::tensor::ViewMut;
 
 /// The weights of the head, or their gradients.
@@ -74,12 +80,8 @@ impl Pass<'_> {
         let head = here(&mut scratch.head);
         for range in head.chunks() {
             self.logits(lm_head, head, range.clone())?;
-            let shape = [range.len(), self.dims.vocab];
-            let first = out.len();
-            out.resize(first + shape[0] * shape[1], 0.0);
-            let to = ViewMut::of(&mut out[first..], &shape);
-            elementwise::copy(self.kernels, to, head.logits.view().rows(0..range.len()))
-                .at(|| "logits".into())?;
+            let logits = head.logits.view().rows(0..range.len());
+            out.extend(to_host(self.kernels, logits).at(|| "logits".into())?);
         }
         Ok(())
     }
@@ -163,6 +165,19 @@ impl HeadScratch {
         let (rows, at_once) = (self.final_norm.shape()[0], self.logits.shape()[0]);
         (0..rows).step_by(at_once).map(move |first| first..rows.min(first + at_once))
     }
+}
+
+/// Elements of the type of activations as f32 on the host.
+pub(super) fn to_host(kernels: &dyn Kernels, view: View<'_>) -> Result<Vec<f32>, OpError> {
+    let (shape, len) = (view.shape(), view.shape().len());
+    if view.dtype() == DType::Bf16 {
+        let mut host = vec![bf16::ZERO; len];
+        elementwise::copy(kernels, ViewMut::of(&mut host, &shape), view)?;
+        return Ok(host.into_iter().map(bf16::to_f32).collect());
+    }
+    let mut host = vec![0.0; len];
+    elementwise::copy(kernels, ViewMut::of(&mut host, &shape), view)?;
+    Ok(host)
 }
 
 fn here(head: &mut Option<HeadScratch>) -> &mut HeadScratch {

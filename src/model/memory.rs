@@ -1,10 +1,11 @@
 //! What the pieces of a model take in memory, predicted from the extents.
 //!
-//! Counts are of elements of 4 bytes, in 128 bits: no extents that a run file may give overflow
-//! them. Which pieces a rank holds at a time is up to `shard::RankMemory`.
+//! Weights are counted in elements, activations in bytes, in 128 bits: no extents that a run file may
+//! give overflow them. Which pieces a rank holds at a time is up to `shard::RankMemory`.
 
 use super::activations::logit_rows;
 use super::config::Dims;
+use crate::ops::Precision;
 
 /// Elements of the tensors that hold a model's weights, group by group. Gradients and moments have
 /// the same tensors.
@@ -21,6 +22,11 @@ pub struct WeightSizes {
 }
 
 impl WeightSizes {
+    /// Elements of a block that are scales of norms, no matrices.
+    pub fn norms_of_block(&self) -> u128 {
+        2 * self.final_norm
+    }
+
     /// Those of a model of these extents.
     pub fn of(dims: &Dims) -> Self {
         let [c, f, v, w, hd] =
@@ -35,7 +41,7 @@ impl WeightSizes {
     }
 }
 
-/// Elements of the tensors of one micro-batch.
+/// Bytes of the tensors of one micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActivationSizes {
     /// What one block keeps between its forward and its backward pass: normalized inputs, their
@@ -55,26 +61,30 @@ pub struct ActivationSizes {
 
 impl ActivationSizes {
     /// Those of `sequences` sequences of `seq_len` tokens.
-    pub fn of(dims: &Dims, sequences: usize, seq_len: usize) -> Self {
+    pub fn of(dims: &Dims, precision: Precision, sequences: usize, seq_len: usize) -> Self {
         let [c, f, v, w, hd, heads] =
             [dims.width, dims.ffn, dims.vocab, dims.qkv_width(), dims.heads_width(), dims.heads]
                 .map(|x| x as u128);
         let n = sequences as u128 * seq_len as u128;
-        let at_once = logit_rows(dims, usize::try_from(n).unwrap_or(usize::MAX)) as u128;
+        let rows = usize::try_from(n).unwrap_or(usize::MAX);
+        let at_once = logit_rows(dims, precision, rows) as u128;
+        let each = precision.activations().size_bytes() as u128;
         // Each product packs its left factor: rows by k, some rows at a time.
         let products = [(at_once, v), (v, at_once), (n, 2 * f), (2 * f, n), (n, w), (w, n)];
         let packed = products.iter().map(|&(rows, k)| rows.min(PACKED_ROWS) * k).max();
         Self {
-            block: n * (2 * c + 2 + w + hd + heads + 3 * f),
-            stream: n * c,
-            tokens: n,
-            gradients: n * (c + w + hd + 3 * f),
-            logits: at_once * v,
-            packing: packed.unwrap_or(0).min(PACKED_ELEMENTS),
+            block: n * (each * (2 * c + w + hd + 3 * f) + F32_BYTES * (2 + heads)),
+            stream: each * n * c,
+            tokens: F32_BYTES * n,
+            gradients: each * n * (c + w + hd + 3 * f),
+            logits: each * at_once * v,
+            packing: F32_BYTES * packed.unwrap_or(0).min(PACKED_ELEMENTS),
         }
     }
 }
 
+/// Of a token, a loss, a scale.
+const F32_BYTES: u128 = 4;
 /// What the CPU's matrix products pack at a time, at most (8 MiB).
 const PACKED_ELEMENTS: u128 = 2 << 20;
 /// Rows that they pack at a time, at most.

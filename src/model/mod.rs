@@ -36,6 +36,8 @@ pub use neurollm::Gradients;
 pub use neurollm::NeuroLlm;
 pub use params::BlockParams;
 pub use params::Params;
+pub use params::entering;
+pub use params::entering_dtype;
 pub use params::initial;
 pub use params::is_norm;
 pub use pass::Frame;

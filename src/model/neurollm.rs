@@ -7,6 +7,7 @@ use super::activations::Passes;
 use super::config::Dims;
 use super::head::Head;
 use super::params::Params;
+use super::params::entering;
 use super::pass::Frame;
 use crate::ops::Kernels;
 use crate::ops::Precision;
@@ -19,7 +20,7 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct NeuroLlm {
     frame: Frame,
-    /// The weights.
+    /// The weights, as they enter passes.
     pub params: Params<Tensor>,
 }
 
@@ -43,7 +44,8 @@ pub struct Batch<'a> {
 }
 
 impl NeuroLlm {
-    /// A model with the given weights, for sequences of at most `positions` tokens.
+    /// A model with the given f32 weights, for sequences of at most `positions` tokens. In the tc
+    /// profile it keeps those of products rounded to bf16.
     pub fn new(
         kernels: &dyn Kernels,
         dims: Dims,
@@ -51,6 +53,10 @@ impl NeuroLlm {
         params: Params<Tensor>,
         positions: usize,
     ) -> Result<Self, ModelError> {
+        let entering = |name: &str, weight| {
+            entering(kernels, precision, name, weight).at(|| format!("weight {name}"))
+        };
+        let params = params.try_map(entering)?;
         Ok(Self { frame: Frame::new(kernels, dims, precision, positions)?, params })
     }
 
@@ -119,7 +125,8 @@ impl NeuroLlm {
 
     /// Logits `(T, V)` of one sequence.
     pub fn logits(&self, kernels: &dyn Kernels, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
-        let new = Activations::new(kernels, self.dims(), 1, tokens.len(), Passes::Forward);
+        let (extent, passes) = ((1, tokens.len()), Passes::Forward);
+        let new = Activations::new(kernels, self.dims(), self.precision(), extent, passes);
         let mut acts = new.at(|| "activations".into())?;
         self.forward(kernels, Batch { tokens, targets: tokens }, &mut acts)?;
         let mut logits = Vec::with_capacity(tokens.len() * self.dims().vocab);

@@ -8,6 +8,8 @@ use std::ops::Range;
 use super::config::Dims;
 use crate::ops::Kernels;
 use crate::ops::OpError;
+use crate::ops::Precision;
+use crate::ops::elementwise;
 use crate::rng;
 use crate::tensor::DType;
 use crate::tensor::Tensor;
@@ -204,8 +206,29 @@ pub fn initial(
         rng::fill_normal(rng::Address { seed, purpose, step, index }, std, values);
     }
     let mut tensor = kernels.zeros(DType::F32, shape)?;
-    crate::ops::elementwise::copy(kernels, tensor.view_mut(), host.view())?;
+    elementwise::copy(kernels, tensor.view_mut(), host.view())?;
     Ok(tensor)
+}
+
+/// The type in which the weight called `name` enters passes of `precision`.
+pub fn entering_dtype(precision: Precision, name: &str) -> DType {
+    if is_norm(name) { DType::F32 } else { precision.activations() }
+}
+
+/// The f32 weight called `name` as passes of `precision` read it.
+pub fn entering(
+    kernels: &dyn Kernels,
+    precision: Precision,
+    name: &str,
+    weight: Tensor,
+) -> Result<Tensor, OpError> {
+    let dtype = entering_dtype(precision, name);
+    if weight.dtype() == dtype {
+        return Ok(weight);
+    }
+    let mut rounded = kernels.zeros(dtype, &weight.shape())?;
+    elementwise::round(kernels, rounded.view_mut(), weight.view())?;
+    Ok(rounded)
 }
 
 /// Whether the weight called `name` is the scale of a norm (which does not decay).

@@ -10,6 +10,7 @@ use super::config::Zero;
 use super::memory::{Buckets, Of, Place};
 use super::placement::{Placement, PlacementInput, StageCosts};
 use crate::model::Passes;
+use crate::tensor::DType;
 
 /// Speeds of the machines that run a training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -113,7 +114,7 @@ struct Stage<'a> {
     weights: f64,
     /// Elements of their gradients.
     gradients: f64,
-    /// Elements that all data ranks gather in a step: sums of gradients, or weights, those of the
+    /// Bytes that all data ranks gather in a step: sums of gradients, or weights, those of the
     /// blocks twice where they are not kept.
     gathered: f64,
     /// Buckets that are exchanged one by one.
@@ -126,9 +127,13 @@ impl<'a> Stage<'a> {
         let weights = Buckets::new(dims, &place, Of::Weights);
         let gradients = Buckets::new(dims, &place, Of::Gradients);
         let gathered = match input.job.zero {
-            Zero::Nothing => gradients.elements(),
-            Zero::Moments | Zero::Gradients => weights.elements(),
-            Zero::Weights => weights.elements() + layers as u128 * weights.block(),
+            Zero::Nothing => 4 * gradients.elements(),
+            Zero::Moments | Zero::Gradients => 4 * weights.elements(),
+            Zero::Weights => {
+                let precision = input.job.precision;
+                let blocks = layers as u128 * weights.entering_block(dims, precision);
+                weights.entering(dims, precision, |count| count) + blocks
+            }
         };
         Self {
             input,
@@ -151,11 +156,11 @@ impl<'a> Stage<'a> {
 
     fn traffic(&self) -> Traffic {
         let ranks = self.place.data_ranks as f64;
-        let others = 4.0 * (ranks - 1.0) / ranks;
+        let others = (ranks - 1.0) / ranks;
         let boundaries = usize::from(self.place.stage > 0)
             + usize::from(self.place.stage + 1 < self.place.stages);
         Traffic {
-            reduce_scatter: (others * self.gradients) as u64,
+            reduce_scatter: (others * 4.0 * self.gradients) as u64,
             all_gather: (others * self.gathered) as u64,
             pipeline: (boundaries as f64 * self.micro_batches() * self.boundary_bytes()) as u64,
         }
@@ -163,7 +168,7 @@ impl<'a> Stage<'a> {
 
     /// Bytes of a micro-batch's residual stream.
     fn boundary_bytes(&self) -> f64 {
-        4.0 * self.input.job.rows() as f64 * self.input.job.dims.width as f64
+        self.input.job.stream_bytes() as f64
     }
 
     /// Seconds from one stage to the next.
@@ -180,7 +185,7 @@ impl<'a> Stage<'a> {
 
     /// Seconds to sum the gradients of all data ranks; what a rank keeps halves at every level.
     fn reduce_s(&self) -> f64 {
-        self.exchange_s(self.gradients)
+        self.exchange_s(4.0 * self.gradients)
     }
 
     /// Seconds of all gathering: the same levels backwards.
@@ -188,8 +193,8 @@ impl<'a> Stage<'a> {
         self.exchange_s(self.gathered)
     }
 
-    fn exchange_s(&self, elements: f64) -> f64 {
-        let (mut distance, mut bytes, mut seconds) = (1, 4.0 * elements, 0.0);
+    fn exchange_s(&self, mut bytes: f64) -> f64 {
+        let (mut distance, mut seconds) = (1, 0.0);
         while distance < self.place.data_ranks {
             bytes /= 2.0;
             let inside = 2 * distance <= self.machine.host_ranks;
@@ -225,12 +230,17 @@ impl<'a> Stage<'a> {
     }
 
     /// Seconds of what reads and writes all gradients or moments once: sums of local shards (two
-    /// read, one written), then AdamW (four read, three written) on what the rank owns.
+    /// read, one written), then AdamW (four read, three written, and what is rounded) on what the
+    /// rank owns.
     fn update_s(&self) -> f64 {
         let ranks = self.place.data_ranks as f64;
         let sums = (self.input.job.shards as f64 / ranks - 1.0).max(0.0);
         let owned = if self.zero() == Zero::Nothing { 1.0 } else { ranks };
-        let bytes = 12.0 * sums * self.gradients + 28.0 * self.weights / owned;
+        let rounded = match self.input.job.precision.activations() {
+            DType::F32 => 0.0,
+            dtype => dtype.size_bytes() as f64,
+        };
+        let bytes = 12.0 * sums * self.gradients + (28.0 + rounded) * self.weights / owned;
         bytes / self.machine.memory_bytes_per_s
     }
 }

@@ -10,6 +10,8 @@ use crate::model::ActivationSizes;
 use crate::model::Dims;
 use crate::model::Passes;
 use crate::model::WeightSizes;
+use crate::ops::Precision;
+use crate::tensor::DType;
 
 /// What a training asks of its ranks, however many there are.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,8 @@ pub struct Job {
     /// Whether activations are stored or recomputed; [`Passes::Forward`] is a model that only
     /// evaluates.
     pub passes: Passes,
+    /// The arithmetic, which decides what a weight and an activation take.
+    pub precision: Precision,
 }
 
 /// A rank's place in the mesh.
@@ -49,6 +53,8 @@ pub struct Place {
 pub struct RankMemory {
     /// f32 weights that the rank keeps.
     pub weights: u64,
+    /// What passes read of them, where that is rounded and the rank keeps them whole.
+    pub rounded: u64,
     /// Whole weights of the layers at work, where the rank keeps slices (zero 3).
     pub gathered: u64,
     /// f32 gradients: of all weights (a tied head has its own), or slices of them.
@@ -100,6 +106,12 @@ impl Job {
     /// Rows of tokens in a micro-batch.
     pub fn rows(&self) -> u128 {
         self.micro_batch_sequences as u128 * self.seq_len as u128
+    }
+
+    /// Bytes of a micro-batch's residual stream.
+    pub fn stream_bytes(&self) -> u128 {
+        let each = self.precision.activations().size_bytes() as u128;
+        each * self.rows() * self.dims.width as u128
     }
 
     /// Whether every layer computes all micro-batches before the next layer begins, so that only
@@ -184,6 +196,30 @@ impl Buckets {
         self.0[1].0.iter().sum()
     }
 
+    /// Bytes of all as passes of `precision` read them, where of every kind there are as many as
+    /// `times` says of their number.
+    pub fn entering(
+        &self,
+        dims: &Dims,
+        precision: Precision,
+        times: impl Fn(u128) -> u128,
+    ) -> u128 {
+        (0..3).map(|kind| self.entering_kind(dims, precision, kind) * times(self.0[kind].1)).sum()
+    }
+
+    /// Bytes of one block as passes of `precision` read it.
+    pub fn entering_block(&self, dims: &Dims, precision: Precision) -> u128 {
+        self.entering_kind(dims, precision, 1)
+    }
+
+    /// Bytes of one bucket of a kind: its norms stay f32.
+    fn entering_kind(&self, dims: &Dims, precision: Precision, kind: usize) -> u128 {
+        let sizes = WeightSizes::of(dims);
+        let norms = [0, sizes.norms_of_block(), sizes.final_norm][kind];
+        let whole: u128 = self.0[kind].0.iter().sum();
+        precision.activations().size_bytes() as u128 * (whole - norms) + 4 * norms
+    }
+
     /// Elements of the largest tensor.
     fn largest_tensor(&self) -> u128 {
         let here = self.0.iter().filter(|(_, count)| *count > 0);
@@ -194,39 +230,44 @@ impl Buckets {
 impl RankMemory {
     /// What a rank at `place` needs for `job`.
     pub fn of(job: &Job, place: &Place) -> Self {
-        let acts = ActivationSizes::of(&job.dims, job.micro_batch_sequences, job.seq_len);
+        let (dims, precision) = (&job.dims, job.precision);
+        let acts = ActivationSizes::of(dims, precision, job.micro_batch_sequences, job.seq_len);
         let trains = job.passes != Passes::Forward;
         let mut memory = Self {
-            activations: bytes(activations(job, place, &acts)),
-            scratch: bytes(if trains { acts.gradients } else { 0 }),
-            logits: bytes(if place.is_last() { acts.logits } else { 0 }),
-            packing: bytes(acts.packing),
+            activations: bounded(activations(job, place, &acts)),
+            scratch: bounded(if trains { acts.gradients } else { 0 }),
+            logits: bounded(if place.is_last() { acts.logits } else { 0 }),
+            packing: bounded(acts.packing),
             program: PROGRAM_BYTES + bytes(job.seq_len as u128 * job.dims.head_dim as u128),
             ..Self::default()
         };
         memory.add_state(job, place);
         if trains {
             let alone = Job { micro_batch_sequences: 1, passes: Passes::Forward, ..job.clone() };
-            let one = ActivationSizes::of(&job.dims, 1, job.seq_len);
+            let one = ActivationSizes::of(dims, precision, 1, job.seq_len);
             let logits = if place.is_last() { one.logits } else { 0 };
-            memory.evaluation = bytes(activations(&alone, place, &one) + logits);
+            memory.evaluation = bounded(activations(&alone, place, &one) + logits);
         }
         memory
     }
 
     /// For one process that continues texts with the model, of at most `positions` tokens
     /// together with what it adds.
-    pub fn of_generation(dims: &Dims, positions: usize) -> Self {
-        let acts = ActivationSizes::of(dims, 1, positions);
+    pub fn of_generation(dims: &Dims, precision: Precision, positions: usize) -> Self {
+        let acts = ActivationSizes::of(dims, precision, 1, positions);
+        let each = precision.activations().size_bytes() as u128;
         let [layers, kv] = [dims.layers, 2 * dims.kv_heads * dims.head_dim].map(|x| x as u128);
         let weights = Buckets::new(dims, &Place::alone(dims), Of::Weights);
         let tables = positions as u128 * dims.head_dim as u128;
         Self {
+            // Where they are rounded they have been read in f32 before.
             weights: bytes(weights.elements()),
             // Keys and values of all tokens; of the prompt also one block at a time.
-            activations: bytes(layers * acts.tokens * kv + acts.block + 2 * acts.stream),
-            logits: bytes(dims.vocab as u128),
-            packing: bytes(acts.packing),
+            activations: bounded(
+                layers * positions as u128 * kv * each + acts.block + 2 * acts.stream,
+            ),
+            logits: bounded(dims.vocab as u128 * each),
+            packing: bounded(acts.packing),
             program: PROGRAM_BYTES + bytes(tables),
             ..Self::default()
         }
@@ -245,8 +286,15 @@ impl RankMemory {
         if job.zero == Zero::Weights && ranks > 1 {
             // One bucket at work while the next one arrives; each kind has memory of its own. The
             // only block of a stage without a head is needed twice in a row.
-            let again = if place.layers == 1 && !place.is_last() { weights.block() } else { 0 };
-            self.gathered = bytes(weights.times(|count| count.min(2)) + again);
+            let again = if place.layers == 1 && !place.is_last() {
+                weights.entering_block(&job.dims, job.precision)
+            } else {
+                0
+            };
+            let gathered = weights.entering(&job.dims, job.precision, |count| count.min(2));
+            self.gathered = bounded(gathered + again);
+        } else if job.precision.activations() != DType::F32 {
+            self.rounded = bounded(weights.entering(&job.dims, job.precision, |count| count));
         }
         if job.passes == Passes::Forward {
             return;
@@ -270,8 +318,7 @@ impl RankMemory {
         }
         // At each boundary two of the stream and two of its gradient come or go.
         let boundaries = usize::from(!place.is_first()) + usize::from(!place.is_last());
-        let stream = job.rows() * job.dims.width as u128;
-        self.communication += bytes(4 * boundaries as u128 * stream);
+        self.communication += bounded(4 * boundaries as u128 * job.stream_bytes());
     }
 
     /// All classes together.
@@ -280,9 +327,10 @@ impl RankMemory {
     }
 
     /// Classes by name, in the order of tables.
-    pub fn rows(&self) -> [(&'static str, u64); 13] {
+    pub fn rows(&self) -> [(&'static str, u64); 14] {
         [
             ("weights (f32)", self.weights),
+            ("weights (bf16)", self.rounded),
             ("gathered weights", self.gathered),
             ("gradients (f32)", self.gradients),
             ("tree of sums", self.tree),
@@ -299,7 +347,7 @@ impl RankMemory {
     }
 }
 
-/// Elements of what forward keeps: in the slots of the micro-batches under way, and shared by all.
+/// Bytes of what forward keeps: in the slots of the micro-batches under way, and shared by all.
 fn activations(job: &Job, place: &Place, acts: &ActivationSizes) -> u128 {
     let (layers, slots) = (place.layers as u128, job.slots(place) as u128);
     let (in_slot, shared) = match job.passes {
@@ -313,9 +361,14 @@ fn activations(job: &Job, place: &Place, acts: &ActivationSizes) -> u128 {
     slots * (in_slot + 3 * acts.tokens) + shared + acts.stream + head
 }
 
-/// Bytes of `elements` elements; what no number holds is more than any machine has.
+/// Bytes of `elements` elements of f32.
 fn bytes(elements: u128) -> u64 {
-    u64::try_from(4 * elements).unwrap_or(u64::MAX)
+    bounded(4 * elements)
+}
+
+/// What no number holds is more than any machine has.
+fn bounded(bytes: u128) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 impl fmt::Display for RankMemory {

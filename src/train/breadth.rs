@@ -127,7 +127,7 @@ impl Passing<'_> {
     ) -> Result<(), Error> {
         let state = self.state;
         if state.division.has_whole_weights() {
-            return work(self, &state.weights[b]);
+            return work(self, state.entering(b));
         }
         let whole = self.library.borrow(self.kernels, state, self.exchange, b)?;
         work(self, &whole)?;

@@ -27,7 +27,7 @@ impl Default for Run {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Numerics {
-    /// Default `bf16`.
+    /// `f32`, `bf16` or `tc`. Default `bf16`.
     pub profile: Profile,
     /// Whose tensor-core sums the `tc` profile means: `hopper` (also Blackwell) or `ampere` (also
     /// Ada). Default `hopper`. Other profiles do not look at it.
@@ -103,8 +103,10 @@ pub struct Config {
     pub seq_len: usize,
     /// Sequences in an optimizer step. Default 16.
     pub batch_sequences: usize,
-    /// Sequences computed at once, at most: decides memory, never results. It is taken down to a
-    /// divisor of the sequences of a shard (`batch_sequences / parallel.shards`). 0: 4. Default 0.
+    /// Sequences computed at once, at most: decides memory, and results in the tc profile only, where
+    /// it is part of the job. It is taken down to a divisor of the sequences of a shard
+    /// (`batch_sequences / parallel.shards`). 0: 4, in the tc profile as many as have 16,384 tokens
+    /// if that is more. Default 0.
     pub micro_batch_sequences: usize,
     /// Steps between evaluations on held-out data; 0: only at the end. Default 50.
     pub eval_every: u64,

@@ -107,7 +107,8 @@ pub fn evaluate_model(
     stop: &Stop,
 ) -> Result<Option<Evaluation>, Error> {
     // One at a time: fewer, larger pieces would be hardly faster and need more memory.
-    let mut acts = Activations::new(kernels, model.dims(), 1, seq_len, Passes::Forward)?;
+    let (extent, passes) = ((1, seq_len), Passes::Forward);
+    let mut acts = Activations::new(kernels, model.dims(), model.precision(), extent, passes)?;
     let mut losses = |batch: &Batch| {
         let whole = model::Batch { tokens: &batch.inputs, targets: &batch.targets };
         model.losses(kernels, whole, &mut acts)?;

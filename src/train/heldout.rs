@@ -38,7 +38,8 @@ impl Trainer {
             Some(kept) => kept,
             None => {
                 let (layers, seq_len) = (self.layout.layers.clone(), self.plan.train.seq_len);
-                let extent = Extent { sequences: 1, seq_len, layers, passes: Passes::Forward };
+                let (passes, precision) = (Passes::Forward, self.plan.precision);
+                let extent = Extent { sequences: 1, seq_len, layers, passes, precision };
                 let dims = &self.plan.dims;
                 (Slot::new(kernels, dims, &extent)?, Scratch::new(kernels, dims, &extent)?)
             }
@@ -103,7 +104,7 @@ impl Trainer {
             };
         if layout.has_embedding() && self.plan.dims.tied {
             if state.division.has_whole_weights() {
-                head(Some(state.weights[0].embedding()), exchange, library)?;
+                head(Some(state.entering(0).embedding()), exchange, library)?;
             } else {
                 let table = library.borrow(kernels, state, exchange, 0)?;
                 head(Some(table.embedding()), exchange, library)?;

@@ -1,4 +1,5 @@
-//! Whole weights of one bucket at a time, where every data rank holds slices (ZeRO-3).
+//! Whole weights of one bucket at a time, where every data rank holds slices (ZeRO-3). Where passes
+//! read rounded weights, slices are rounded first, and half the bytes are exchanged.
 
 use std::collections::VecDeque;
 
@@ -59,7 +60,7 @@ impl Library {
         work: impl FnOnce(&Bucket<Tensor>) -> Result<R, Error>,
     ) -> Result<R, Error> {
         if state.division.has_whole_weights() {
-            return work(&state.weights[b]);
+            return work(state.entering(b));
         }
         let whole = self.borrow(kernels, state, exchange, b)?;
         let result = work(&whole)?;
@@ -86,10 +87,14 @@ impl Library {
         };
         let division = state.division;
         whole.as_mut().zip(slices.as_ref()).try_map(|_, (whole, slice)| {
-            let len = whole.shape().len();
+            let (len, dtype) = (whole.shape().len(), whole.dtype());
             let range = division.weights(len);
             let to = whole.view_mut().reshape(&[len]).rows(range.clone());
-            elementwise::copy(kernels, to, slice.view().reshape(&[range.len()]))
+            let from = slice.view().reshape(&[range.len()]);
+            match dtype {
+                DType::F32 => elementwise::copy(kernels, to, from),
+                _ => elementwise::round(kernels, to, from),
+            }
         })?;
         Ok(exchange.gather(whole))
     }
@@ -97,11 +102,12 @@ impl Library {
 
 /// Zeros for the whole of bucket `b`.
 fn whole_like(kernels: &dyn Kernels, state: &State, b: usize) -> Result<Bucket<Tensor>, Error> {
-    let whole = Bucket::zeros(kernels, state.shapes[b].clone())?;
+    let zeros = |name: &str, shape: &[usize]| kernels.zeros(state.entering_dtype(name), shape);
+    let whole = state.shapes[b].clone().try_map(|name, shape| zeros(name, &shape))?;
     // The copy of a tied head has the shape of the table, which is no weight of this stage.
     Ok(match (whole, &state.weights[b]) {
         (Bucket::Head { final_norm, lm_head: None }, Bucket::Head { lm_head: Some(_), .. }) => {
-            let head = kernels.zeros(DType::F32, &state.table_shape)?;
+            let head = zeros("lm_head", &state.table_shape)?;
             Bucket::Head { final_norm, lm_head: Some(head) }
         }
         (whole, _) => whole,

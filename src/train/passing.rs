@@ -89,12 +89,15 @@ impl Passing<'_> {
         pending: &mut [Option<Pending>],
     ) -> Result<(), Error> {
         let s = micro % self.slots.len();
-        let table = self.layout.has_embedding().then(|| self.state.weights[0].embedding());
+        let table = self.layout.has_embedding().then(|| self.state.entering(0).embedding());
         self.begin(micro, s, table, inbox)?;
-        let (layout, weights) = (self.layout, &self.state.weights);
-        let blocks: Vec<_> =
-            layout.layers.clone().map(|layer| weights[layout.block(layer)].block()).collect();
-        let head = layout.has_head().then(|| weights[layout.head()].head(table));
+        let (layout, state) = (self.layout, self.state);
+        let blocks: Vec<_> = layout
+            .layers
+            .clone()
+            .map(|layer| state.entering(layout.block(layer)).block())
+            .collect();
+        let head = layout.has_head().then(|| state.entering(layout.head()).head(table));
         let slot = &mut self.slots[s];
         let pass = self.frame.pass(self.kernels, slot)?;
         let final_norm = head.map(|head| head.final_norm);
@@ -118,7 +121,7 @@ impl Passing<'_> {
         self.receive_gradient(s, inbox)?;
         for layer in layout.layers.clone().rev() {
             let b = layout.block(layer);
-            self.block_backward(s, layer, &self.state.weights[b])?;
+            self.block_backward(s, layer, self.state.entering(b))?;
             self.close(b, micro, |b, sum| pending[b] = Some(sum))?;
         }
         if !layout.has_embedding() {

@@ -3,7 +3,8 @@
 //! The plan's hash covers what decides the numbers: seed, model, data, arithmetic, schedule, batch,
 //! shards, optimizer, guard. What only decides speed, memory, places or rhythm of reports (device,
 //! ranks, stages, micro-batch, recompute, folders, `stop_after`, evaluation, checkpoints) stays out, and may
-//! change between a run and its resume.
+//! change between a run and its resume. In the tc profile the micro-batch decides numbers: a weight
+//! gradient adds one sum per micro-batch (docs/ARITHMETIC.md, section 16.4).
 
 use std::collections::BTreeMap;
 
@@ -76,16 +77,17 @@ impl Plan {
         let mut parallel = parts.parallel.clone();
         parallel.shards = parallel.shards(train.batch_sequences);
         let shard_sequences = train.batch_sequences / parallel.shards;
-        let at_most = match train.micro_batch_sequences {
-            0 => DEFAULT_MICRO_BATCH,
-            sequences => sequences,
+        let at_most = match (train.micro_batch_sequences, parts.numerics.profile) {
+            (0, Profile::Tc) => DEFAULT_MICRO_BATCH.max(TC_MICRO_BATCH_TOKENS / train.seq_len),
+            (0, _) => DEFAULT_MICRO_BATCH,
+            (sequences, _) => sequences,
         };
         train.micro_batch_sequences = largest_divisor(shard_sequences, at_most);
         train.stop_after = match train.stop_after {
             0 => train.steps,
             steps => steps.min(train.steps),
         };
-        let covered = covered(parts, &dims, data);
+        let covered = covered(parts, &dims, train.micro_batch_sequences, data);
         Ok(Self {
             optim: parts.optim.clone(),
             dims,
@@ -115,6 +117,7 @@ impl Plan {
                 true => model::Passes::Recomputed,
                 false => model::Passes::Stored,
             },
+            precision: self.precision,
         }
     }
 
@@ -146,10 +149,10 @@ pub fn complaints(parts: &Parts<'_>) -> Vec<String> {
     check((1..=MAX_EXTENT).contains(&train.seq_len), &|| {
         format!("train.seq_len: {} is not within 1..={MAX_EXTENT}", train.seq_len)
     });
-    check(parts.numerics.profile == Profile::F32 || train.seq_len.is_multiple_of(2), &|| {
+    check(parts.numerics.profile != Profile::Bf16 || train.seq_len.is_multiple_of(2), &|| {
         format!(
             "train.seq_len: {} is odd; in the bf16 profile pairs of tokens must not straddle \
-             sequences: take {}, or numerics.profile = \"f32\"",
+             sequences: take {}, or numerics.profile = \"f32\" or \"tc\"",
             train.seq_len,
             train.seq_len + 1
         )
@@ -189,7 +192,12 @@ fn largest_divisor(n: usize, bound: usize) -> usize {
 }
 
 /// What decides the numbers of a run, by key.
-fn covered(parts: &Parts<'_>, dims: &Dims, data: Hash) -> BTreeMap<String, String> {
+fn covered(
+    parts: &Parts<'_>,
+    dims: &Dims,
+    micro_batch_sequences: usize,
+    data: Hash,
+) -> BTreeMap<String, String> {
     let train = parts.train;
     let mut all = BTreeMap::new();
     flatten("model", dims, &mut all);
@@ -206,11 +214,13 @@ fn covered(parts: &Parts<'_>, dims: &Dims, data: Hash) -> BTreeMap<String, Strin
     ] {
         all.insert(key.to_owned(), value);
     }
-    // One shard is what runs had before there were shards: their plans are still the same.
     if parts.numerics.profile == Profile::Tc {
         let core = parts.numerics.tensor_core.name();
         all.insert("numerics.tensor_core".to_owned(), core.to_owned());
+        let micro = micro_batch_sequences.to_string();
+        all.insert("train.micro_batch_sequences".to_owned(), micro);
     }
+    // One shard is what runs had before there were shards: their plans are still the same.
     let shards = parts.parallel.shards(train.batch_sequences);
     if shards > 1 {
         all.insert("parallel.shards".to_owned(), shards.to_string());
@@ -243,3 +253,6 @@ const MAX_PARAMETERS: u128 = 1 << 44;
 const MAX_EXTENT: usize = 1 << 20;
 /// Sequences at once where the run file does not say.
 const DEFAULT_MICRO_BATCH: usize = 4;
+/// In the tc profile as many sequences at once as make this many tokens, if that is more: it is part
+/// of the job there, so it suits the device that such a job is for.
+const TC_MICRO_BATCH_TOKENS: usize = 16_384;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::state::{State, slice};
+use super::state::{Rounding, State, slice};
 use super::step::Trainer;
 use super::{Error, Plan};
 use crate::checkpoint;
@@ -92,6 +92,7 @@ impl Trainer {
         let world = self.mesh.world().clone();
         let kernels = self.kernels.clone();
         saved.read_into(kernels.as_ref(), self.targets(), world.as_ref())?;
+        self.state.round(kernels.as_ref(), Rounding::All)?;
         let progress = &saved.manifest().progress;
         self.done = progress.step;
         let consistent = progress.seed == self.plan.seed

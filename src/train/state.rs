@@ -5,8 +5,12 @@ use std::ops::Range;
 use super::{Error, Plan};
 use crate::model::Bucket;
 use crate::model::TiedHead;
+use crate::model::entering_dtype;
 use crate::model::initial;
 use crate::ops::Kernels;
+use crate::ops::OpError;
+use crate::ops::Precision;
+use crate::ops::elementwise;
 use crate::shard::Division;
 use crate::tensor::DType;
 use crate::tensor::Tensor;
@@ -26,8 +30,11 @@ pub(super) struct Layout {
 /// have one extent.
 #[derive(Debug)]
 pub(super) struct State {
-    /// The weights; of a tied head in another stage than the embedding, a copy.
+    /// The weights, f32; of a tied head in another stage than the embedding, a copy.
     pub weights: Vec<Bucket<Tensor>>,
+    /// What passes read of them, where that is rounded and the weights are whole.
+    pub rounded: Option<Vec<Bucket<Tensor>>>,
+    precision: Precision,
     /// First moments.
     pub m: Vec<Bucket<Tensor>>,
     /// Second moments.
@@ -47,6 +54,16 @@ pub(super) enum Fill {
     Random,
     /// Zeros, to be filled from a checkpoint.
     Zeros,
+}
+
+/// Which rounded copies are to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// All.
+    All,
+    /// Those that an update has not written along with the weights: of norms, which are no matrices,
+    /// and of a head that is the copy of another stage's table.
+    NotUpdated,
 }
 
 impl Layout {
@@ -118,17 +135,63 @@ impl State {
             };
             Ok(shapes.iter().map(zeros).collect::<Result<_, _>>()?)
         };
-        Ok(Self {
-            weights: Bucket::shapes(dims, layout.layers.clone(), shared)
-                .into_iter()
-                .map(|bucket| bucket.try_map(weight))
-                .collect::<Result<_, _>>()?,
+        let weights = Bucket::shapes(dims, layout.layers.clone(), shared)
+            .into_iter()
+            .map(|bucket| bucket.try_map(weight))
+            .collect::<Result<Vec<_>, _>>()?;
+        let precision = plan.precision;
+        let is_rounded = precision.activations() != DType::F32 && division.has_whole_weights();
+        let zeros = |bucket: &Bucket<Tensor>| {
+            bucket.as_ref().try_map(|name, weight| {
+                kernels.zeros(entering_dtype(precision, name), &weight.shape())
+            })
+        };
+        let rounded = is_rounded.then(|| weights.iter().map(zeros).collect());
+        let mut state = Self {
+            weights,
+            rounded: rounded.transpose()?,
+            precision,
             m: moments()?,
             v: moments()?,
             shapes,
             table_shape: [dims.vocab, dims.width],
             division,
-        })
+        };
+        if fill == Fill::Random {
+            state.round(kernels, Rounding::All)?;
+        }
+        Ok(state)
+    }
+
+    /// The whole weights of bucket `b` as passes read them.
+    ///
+    /// # Panics
+    /// In debug builds if this rank holds slices (a bug of the caller, who asks the library then).
+    pub fn entering(&self, b: usize) -> &Bucket<Tensor> {
+        debug_assert!(self.division.has_whole_weights(), "weights are held whole");
+        &self.rounded.as_ref().unwrap_or(&self.weights)[b]
+    }
+
+    /// The type in which the weight called `name` enters passes.
+    pub fn entering_dtype(&self, name: &str) -> DType {
+        entering_dtype(self.precision, name)
+    }
+
+    /// Makes the copies that passes read anew, after the weights have changed.
+    pub fn round(&mut self, kernels: &dyn Kernels, which: Rounding) -> Result<(), OpError> {
+        let Some(rounded) = &mut self.rounded else { return Ok(()) };
+        for ((to, from), shapes) in rounded.iter_mut().zip(&self.weights).zip(&self.shapes) {
+            let has_moments = |name: &str| match shapes {
+                Bucket::Head { lm_head: None, .. } => name != "lm_head",
+                _ => true,
+            };
+            to.as_mut().zip(from.as_ref()).try_map(|name, (to, from)| match to.dtype() {
+                DType::F32 => elementwise::copy(kernels, to.view_mut(), from.view()),
+                _ if which == Rounding::NotUpdated && has_moments(name) => Ok(()),
+                _ => elementwise::round(kernels, to.view_mut(), from.view()),
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -211,8 +211,9 @@ impl Trainer {
         let shards = mesh.local_shards().len();
         let sequences = train.micro_batch_sequences;
         let micros = train.batch_sequences / mesh.shards() / sequences * shards;
+        let precision = plan.precision;
         let passes = if plan.recompute { Passes::Recomputed } else { Passes::Stored };
-        let extent = Extent { sequences, seq_len: train.seq_len, layers, passes };
+        let extent = Extent { sequences, seq_len: train.seq_len, layers, passes, precision };
         let under_way = match order {
             Order::Depth => micros.min(mesh.stages() - mesh.stage()),
             Order::Breadth => micros,

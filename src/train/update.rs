@@ -1,9 +1,11 @@
 //! From finished gradients to new weights.
 
+use std::convert::Infallible;
+
 use super::Error;
 use super::exchange::Pending;
 use super::neighbours::Parcel;
-use super::state::{slice, slice_mut};
+use super::state::{Rounding, slice, slice_mut};
 use super::step::Trainer;
 use crate::model::Bucket;
 use crate::ops::Kernels;
@@ -79,13 +81,16 @@ impl Trainer {
         let complete = matches!(zero, Zero::Moments | Zero::Gradients);
         let mut pending = Vec::new();
         let mut weights = std::mem::take(&mut self.state.weights);
-        // Buckets that go to other ranks leave one by one, all others move in one call.
+        // Buckets that go to other ranks leave one by one, all others move in one call, and are
+        // rounded in it.
+        let mut rounded = self.state.rounded.take();
         if !complete {
-            self.update_buckets(kernels, step, 0, &mut weights)?;
+            self.update_buckets(kernels, step, 0, (&mut weights, rounded.as_deref_mut()))?;
         }
+        self.state.rounded = rounded;
         for (b, mut bucket) in weights.into_iter().enumerate() {
             if complete {
-                self.update_buckets(kernels, step, b, std::slice::from_mut(&mut bucket))?;
+                self.update_buckets(kernels, step, b, (std::slice::from_mut(&mut bucket), None))?;
             }
             if self.plan.dims.tied && stages > 1 {
                 self.pass_table_on(kernels, &mut bucket)?;
@@ -96,39 +101,50 @@ impl Trainer {
         for pending in pending {
             self.state.weights.push(self.exchange.wait(pending)?);
         }
+        let which = if complete { Rounding::All } else { Rounding::NotUpdated };
+        self.state.round(kernels, which)?;
         self.neighbours.flush()
     }
 
-    /// Moves the weights of `buckets`, the first of which is bucket `first`, in one call.
+    /// Moves the weights of `buckets`, the first of which is bucket `first`, in one call. The new
+    /// weights go to `rounded` too, but for those that passes read in f32.
     fn update_buckets(
         &mut self,
         kernels: &dyn Kernels,
         step: &optim::Update,
         first: usize,
-        buckets: &mut [Bucket<Tensor>],
+        (buckets, rounded): (&mut [Bucket<Tensor>], Option<&mut [Bucket<Tensor>]>),
     ) -> Result<(), Error> {
         let state = &mut self.state;
         let division = state.division;
         let moments = state.m.iter_mut().zip(&mut state.v);
         let all = self.sums.done.iter().zip(moments).zip(&state.shapes).skip(first);
         let mut moved = Vec::new();
+        let mut rounded = rounded.into_iter().flatten();
         for (bucket, ((grads, (m, v)), shapes)) in buckets.iter_mut().zip(all) {
+            let copies = match rounded.next() {
+                Some(copies) => copies.as_mut().try_map(|_, copy| some_bf16(copy)),
+                None => bucket.as_ref().try_map(|_, _| Ok::<_, Infallible>(None)),
+            };
+            let Ok(copies) = copies;
             let Some(grads) = grads else { unreachable!("every bucket has been summed") };
             let moments = m.as_mut().zip(v.as_mut());
-            let tensors = bucket.as_mut().zip(moments).zip(grads.as_ref()).zip(shapes.as_ref());
-            for (name, (((weight, (m, v)), grad), shape)) in tensors.into_named() {
+            let weights = bucket.as_mut().zip(copies);
+            let tensors = weights.zip(moments).zip(grads.as_ref()).zip(shapes.as_ref());
+            for (name, ((((weight, copy), (m, v)), grad), shape)) in tensors.into_named() {
                 let len = shape.iter().product();
                 let range = division.updated(len);
                 if range.is_empty() {
                     continue;
                 }
-                let flat = [range.len()];
+                let (flat, held) = ([range.len()], division.weights(len));
+                let copy = copy.map(|copy| slice_mut(copy.view_mut(), &held, &range));
                 moved.push(step.of(
                     &name,
-                    slice_mut(weight.view_mut(), &division.weights(len), &range),
+                    slice_mut(weight.view_mut(), &held, &range),
                     (m.view_mut().reshape(&flat), v.view_mut().reshape(&flat)),
                     slice(grad.view(), &division.gradient(len), &range),
-                    None,
+                    copy,
                 ));
             }
         }
@@ -163,6 +179,11 @@ impl Trainer {
             _ => Ok(()),
         }
     }
+}
+
+/// A rounded copy, where it is one.
+fn some_bf16(copy: &mut Tensor) -> Result<Option<&mut Tensor>, Infallible> {
+    Ok((copy.dtype() == DType::Bf16).then_some(copy))
 }
 
 /// The head's own gradient.
