@@ -14,32 +14,39 @@ namespace {
 
 constexpr int THREADS = 128;
 
+// Queries, keys and values of one head, each from its element 0 of row 0 on. The queries stand at
+// positions `first` and up; there is a key for every position below `first + tokens`.
+struct Head {
+  const bf16 *q, *k, *v;
+  int64_t q_row, kv_row;
+  int first, tokens;
+};
+
+// `out` and `lse` (which may be null) are those of the head's first query; rows of `out` are
+// `out_row` elements apart.
 template <int D>
-__device__ __forceinline__ void forward(bf16* out, float* lse, const bf16* qkv, Extents e, float c) {
+__device__ __forceinline__ void forward(bf16* out, int64_t out_row, float* lse, const Head& head,
+                                        float c) {
   DYNAMIC_SHARED(bf16, shared);
   bf16 *queries = shared, *keys = queries + 64 * D, *values = keys + KEYS * D;
-  // The longest rows first, so that the last blocks are short ones.
-  int q0 = (gridDim.x - 1 - blockIdx.x) * 64, head = blockIdx.y, sequence = blockIdx.z;
-  int kv_head = head / (e.heads / e.kv_heads);
-  int64_t row = e.row<D>();
-  const bf16* q_from = qkv + (int64_t)sequence * e.tokens * row + (int64_t)head * D;
-  const bf16* k_from = q_from + (int64_t)(e.heads + kv_head - head) * D;
-  const bf16* v_from = k_from + (int64_t)e.kv_heads * D;
+  // Blocks stand at multiples of 64 positions, so all queries of one end in the same tile of keys.
+  // The longest rows come first, so that the last blocks are short ones.
+  int t0 = (head.first / 64 + gridDim.x - 1 - blockIdx.x) * 64, positions = head.first + head.tokens;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  // This thread's two queries of the sequence: g and g + 8 of its warp's 16.
-  int t[2] = {q0 + warp * 16 + lane / 4, q0 + warp * 16 + lane / 4 + 8};
+  // This thread's two queries: g and g + 8 of its warp's 16.
+  int t[2] = {t0 + warp * 16 + lane / 4, t0 + warp * 16 + lane / 4 + 8};
 
-  fetch<D, 64>(queries, q_from, row, q0, e.tokens);
-  fetch<D, KEYS>(keys, k_from, row, 0, e.tokens);
+  fetch<D, 64>(queries, head.q, head.q_row, t0 - head.first, head.tokens);
+  fetch<D, KEYS>(keys, head.k, head.kv_row, 0, positions);
   cp_async_commit();
 
   float o[D / 8][4] = {}, l[2][2] = {}, m[2] = {}, mc[2] = {};
-  int last = q0 / KEYS;
+  int last = t0 / KEYS;
   for (int tile = 0; tile <= last; tile++) {
     cp_async_wait<0>();
     // The keys are there, and everybody has left the values before.
     __syncthreads();
-    fetch<D, KEYS>(values, v_from, row, tile * KEYS, e.tokens);
+    fetch<D, KEYS>(values, head.v, head.kv_row, tile * KEYS, positions);
     cp_async_commit();
 
     float s[KEYS / 8][4] = {};
@@ -104,7 +111,7 @@ __device__ __forceinline__ void forward(bf16* out, float* lse, const bf16* qkv, 
     cp_async_wait<0>();
     // The values are there, and everybody has left the keys.
     __syncthreads();
-    if (tile < last) fetch<D, KEYS>(keys, k_from, row, (tile + 1) * KEYS, e.tokens);
+    if (tile < last) fetch<D, KEYS>(keys, head.k, head.kv_row, (tile + 1) * KEYS, positions);
     cp_async_commit();
 #pragma unroll
     for (int j = 0; j < KEYS / 16; j++) {
@@ -128,12 +135,10 @@ __device__ __forceinline__ void forward(bf16* out, float* lse, const bf16* qkv, 
       sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], 1);
     }
     float sum = sums[0] + sums[1], inverse = 1.0f / sum;
-    if (t[r] >= e.tokens) continue;
-    if (lane % 4 == 0) {
-      lse[((int64_t)sequence * e.heads + head) * e.tokens + t[r]] =
-          fmaf(exact_log(sum), LOG2_E, mc[r]);
-    }
-    bf16* to = out + ((int64_t)sequence * e.tokens + t[r]) * e.heads * D + (int64_t)head * D;
+    if (t[r] < head.first || t[r] >= positions) continue;
+    int64_t query = t[r] - head.first;
+    if (lse && lane % 4 == 0) lse[query] = fmaf(exact_log(sum), LOG2_E, mc[r]);
+    bf16* to = out + query * out_row;
 #pragma unroll
     for (int d = 0; d < D / 8; d++) {
       *reinterpret_cast<uint32_t*>(to + 8 * d + lane % 4 * 2) =
@@ -142,13 +147,41 @@ __device__ __forceinline__ void forward(bf16* out, float* lse, const bf16* qkv, 
   }
 }
 
+template <int D>
+__device__ __forceinline__ void forward_rows(bf16* out, float* lse, const bf16* qkv, Extents e,
+                                             float c) {
+  int head = blockIdx.y, kv_head = head / (e.heads / e.kv_heads);
+  int64_t row = e.row<D>(), first = (int64_t)blockIdx.z * e.tokens, out_row = (int64_t)e.heads * D;
+  const bf16* q = qkv + first * row + (int64_t)head * D;
+  const bf16* k = q + (int64_t)(e.heads + kv_head - head) * D;
+  Head h = {q, k, k + (int64_t)e.kv_heads * D, row, row, 0, e.tokens};
+  forward<D>(out + first * out_row + (int64_t)head * D, out_row,
+             lse + ((int64_t)blockIdx.z * e.heads + head) * e.tokens, h, c);
+}
+
+// New tokens of one sequence against a cache of rows [K keys | K values].
+template <int D>
+__device__ __forceinline__ void decode_rows(bf16* out, const bf16* qkv, const bf16* cache,
+                                            Extents e, int first, float c) {
+  int head = blockIdx.y, kv_head = head / (e.heads / e.kv_heads);
+  const bf16* k = cache + (int64_t)kv_head * D;
+  Head h = {qkv + (int64_t)head * D, k, k + (int64_t)e.kv_heads * D, e.row<D>(),
+            (int64_t)2 * e.kv_heads * D, first, e.tokens};
+  forward<D>(out + (int64_t)head * D, (int64_t)e.heads * D, nullptr, h, c);
+}
+
 }  // namespace
 
-// Grid: (tiles of 64 queries, query heads, sequences). Shared: 64 + 2·128 rows of D.
+// Grid: (tiles of 64 positions, query heads, sequences). Shared: 64 + 2·128 rows of D.
 #define FORWARD(D)                                                                             \
   extern "C" __global__ void __launch_bounds__(THREADS) attention_forward_tc_##D(              \
       bf16* out, float* lse, const bf16* qkv, int tokens, int heads, int kv_heads, float c) {  \
-    forward<D>(out, lse, qkv, Extents{tokens, heads, kv_heads}, c);                            \
+    forward_rows<D>(out, lse, qkv, Extents{tokens, heads, kv_heads}, c);                       \
+  }                                                                                            \
+  extern "C" __global__ void __launch_bounds__(THREADS) attention_decode_tc_##D(               \
+      bf16* out, const bf16* qkv, const bf16* cache, int tokens, int heads, int kv_heads,      \
+      int first, float c) {                                                                    \
+    decode_rows<D>(out, qkv, cache, Extents{tokens, heads, kv_heads}, first, c);               \
   }
 
 FORWARD(32)

@@ -17,14 +17,14 @@ template <int D> __device__ __forceinline__ int chunk_offset(int row, int chunk)
   return row * D + (chunk ^ swizzle) * 8;
 }
 
-// Fetches ROWS rows of a head, the first of which is `first` of `count`; zeros beyond. `from` is
+// Fetches ROWS rows of a head, the first of which is `first` of `count`; zeros before and beyond. `from` is
 // the head's element 0 of row 0, rows are `stride` elements apart. All threads take part.
 template <int D, int ROWS>
 __device__ __forceinline__ void fetch(bf16* tile, const bf16* from, int64_t stride, int first,
                                       int count) {
   for (int c = threadIdx.x; c < ROWS * (D / 8); c += blockDim.x) {
     int row = c / (D / 8), chunk = c % (D / 8);
-    bool there = first + row < count;
+    bool there = first + row >= 0 && first + row < count;
     cp_async_16(tile + chunk_offset<D>(row, chunk),
                 from + (there ? (first + row) * stride + chunk * 8 : 0), there);
   }

@@ -54,10 +54,19 @@ impl Cuda {
         })
     }
 
-    pub(super) fn tc_decode(&self, _: Decode<'_>) -> Result<(), OpError> {
-        let cause = "decoding in the tc profile has no kernel for GPUs yet: generate on the CPU, \
-                     which has the same bits (device.kind = \"cpu\")";
-        Err(OpError::Launch { op: "attention::decode", cause: cause.into() })
+    pub(super) fn tc_decode(&self, mut args: Decode<'_>) -> Result<(), OpError> {
+        let (e, first) = (args.extents, args.first_position);
+        let names = ["attention_decode_tc_32", "attention_decode_tc_64", "attention_decode_tc_128"];
+        let kernel = of_width("attention::decode extents", e, names)?;
+        let out = self.at_mut("attention::decode out", &mut args.out, DType::Bf16)?;
+        let qkv = self.at("attention::decode qkv", args.qkv, DType::Bf16)?;
+        let cache = self.at("attention::decode cache", args.cache, DType::Bf16)?;
+        // Blocks stand at multiples of 64 positions.
+        let blocks = (first + e.seq_len).div_ceil(QUERIES) - first / QUERIES;
+        let shared = (QUERIES + 2 * KEY_TILE) * e.head_dim * 2;
+        let call = self.kernel("attention::decode", kernel).grid([blocks, e.heads, 1]);
+        let call = call.block([128, 1, 1]).shared(shared).pointer(out).pointer(qkv).pointer(cache);
+        extents(call, e).extent(first).f32(scale_log2(e)).launch()
     }
 }
 
