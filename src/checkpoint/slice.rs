@@ -1,6 +1,7 @@
 //! From slices on many ranks to one hash per tensor.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -12,6 +13,7 @@ use super::{Error, Group, Row, SLICE_ELEMENTS, Source};
 use crate::collective::Communicator;
 use crate::crypto::Hash;
 use crate::ops::Kernels;
+use crate::ops::digest;
 use crate::ops::elementwise;
 use crate::tensor::DType;
 use crate::tensor::HostBuffer;
@@ -86,7 +88,7 @@ pub(super) fn pieces_of(
     Ok(pieces?.concat())
 }
 
-/// The pieces of slices in memory; those of a device come to the host one after the other.
+/// The pieces of slices in memory; those of a device are hashed there, all but their ends.
 pub(super) fn hash_slices(
     kernels: &dyn Kernels,
     tree: &Tree,
@@ -103,15 +105,46 @@ pub(super) fn hash_slices(
     let (here, there): (Vec<_>, Vec<_>) =
         slices.iter().cloned().partition(|slice| slice.view.host_bytes().is_some());
     let mut pieces = hash(&here)?;
-    let mut room = HostBuffer::zeroed(0);
+    let (index, mut room) = (Index::of(table), HostBuffer::zeroed(0));
     for slice in there {
-        let view = view_of(&slice)?;
-        let bytes = elementwise::on_host(kernels, view, &mut room)?;
-        let view = View::new(Mem::Host(bytes), view.dtype(), view.shape());
-        pieces.extend(hash(&[Source { view, ..slice }])?);
+        let len = view_of(&slice)?.shape().len();
+        let inside = subtrees_inside(slice.first, len, slice.shape.len());
+        let view = view_of(&slice)?.reshape(&[len]);
+        let part = |range: Range<usize>| Source {
+            first: slice.first + range.start,
+            view: view.rows(range),
+            ..slice.clone()
+        };
+        for end in [0..inside.start, inside.end..len] {
+            let end = part(end);
+            let bytes = elementwise::on_host(kernels, end.view, &mut room)?;
+            let view = View::new(Mem::Host(bytes), end.view.dtype(), end.view.shape());
+            pieces.extend(hash(&[Source { view, ..end }])?);
+        }
+        let unknown = || Error::Slices { name: slice.name.clone(), why: "not in the table" };
+        let tensor = index.find(slice.group, &slice.name, &slice.shape).ok_or_else(unknown)? as u32;
+        let (mut values, middle) = (vec![[0; 32]; inside.len() / SUBTREE], part(inside));
+        let (offset, len) = (middle.first as u64 * 4, digest::SUBTREE_BYTES as u64);
+        let inp = middle.view;
+        let args = digest::Subtrees { values: &mut values, inp, key: tree.key(), offset };
+        digest::subtrees(kernels, args)?;
+        let offsets = (offset..).step_by(digest::SUBTREE_BYTES);
+        let piece = |(value, offset)| Piece { tensor, offset, len, value };
+        pieces.extend(values.iter().copied().zip(offsets).map(piece));
     }
-    Ok(pieces)
+    merge(tree, table, pieces, Copies::Refused)
 }
+
+/// The elements of a slice of `len` elements that make up whole subtrees of a tensor of `total`
+/// elements, in which it begins at `first`; none where the tensor is a single one.
+fn subtrees_inside(first: usize, len: usize, total: usize) -> Range<usize> {
+    let start = first.next_multiple_of(SUBTREE) - first;
+    let end = ((first + len) / SUBTREE * SUBTREE).saturating_sub(first);
+    if total <= SUBTREE || start >= end { 0..0 } else { start..end }
+}
+
+/// Elements in a subtree.
+const SUBTREE: usize = digest::SUBTREE_BYTES / 4;
 
 /// Merges pieces as far as possible.
 pub(super) fn merge(

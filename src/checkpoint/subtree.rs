@@ -160,6 +160,11 @@ impl Tree {
         }
     }
 
+    /// The key of the context.
+    pub fn key(&self) -> &ContextKey {
+        &self.key
+    }
+
     fn mode(&self) -> Mode<'_> {
         Mode::DeriveKeyMaterial(&self.key)
     }

@@ -7,6 +7,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod cross_entropy;
+pub mod digest;
 pub mod elementwise;
 pub mod embedding;
 pub mod matmul;
@@ -33,6 +34,7 @@ pub trait Kernels:
     + adamw::Kernel
     + attention::Kernel
     + cross_entropy::Kernel
+    + digest::Kernel
     + elementwise::Kernel
     + embedding::Kernel
     + matmul::Kernel

@@ -1,6 +1,7 @@
 //! Operations on whole tensors, one or many: AdamW, sums of squares, fill, add, rounding, search.
 
 use neuroshard::ops::adamw;
+use neuroshard::ops::digest;
 use neuroshard::ops::elementwise;
 use neuroshard::ops::norm;
 use neuroshard::tensor::DType;
@@ -113,4 +114,18 @@ fn what_is_no_number_is_found_where_it_is_first() {
             vec![("place", found.to_vec())]
         });
     }
+}
+
+#[test]
+fn subtrees_of_a_hash_are_the_same() {
+    let bytes = 2 * digest::SUBTREE_BYTES;
+    same("digest", |device| {
+        let inp = device.put(DType::F32, &[bytes / 4], &paint(bytes / 4, 1009));
+        let mut values = [[0; 32]; 2];
+        let key = std::array::from_fn(|i| i as u8 * 7);
+        let offset = 5 * digest::SUBTREE_BYTES as u64;
+        let args = digest::Subtrees { values: &mut values, inp: inp.view(), key: &key, offset };
+        digest::subtrees(device.0, args).unwrap();
+        vec![("values", values.as_flattened().iter().map(|&byte| byte.into()).collect())]
+    });
 }

@@ -6,6 +6,7 @@ mod attention;
 mod bf16_dot;
 mod chain;
 mod cross_entropy;
+mod digest;
 mod elementwise;
 mod embedding;
 mod matmul;

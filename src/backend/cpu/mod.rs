@@ -8,6 +8,7 @@ mod adamw;
 mod attention;
 mod columns;
 mod cross_entropy;
+mod digest;
 mod elementwise;
 mod embedding;
 mod flush;

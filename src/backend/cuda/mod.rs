@@ -7,6 +7,7 @@ mod adamw;
 mod attention;
 mod buffer;
 mod cross_entropy;
+mod digest;
 pub mod door;
 mod elementwise;
 pub mod embedded;
