@@ -9,6 +9,7 @@ mod adamw;
 mod attention;
 mod ceiling;
 mod cross_entropy;
+mod digest;
 mod elementwise;
 mod embedding;
 mod matmul;
@@ -106,6 +107,7 @@ fn cases(size: Size) -> Vec<Case> {
         swiglu::cases(size),
         adamw::cases(size),
         cross_entropy::cases(size),
+        digest::cases(size),
         embedding::cases(size),
         norm::cases(size),
         elementwise::cases(size),
