@@ -69,6 +69,44 @@ pub struct Launch<'a> {
     pub args: &'a [Arg],
 }
 
+/// One piece of work, written down to be run later.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// [`Door::launch`].
+    Launch {
+        /// See [`Launch::kernel`].
+        kernel: &'static str,
+        /// See [`Launch::grid`].
+        grid: [u32; 3],
+        /// See [`Launch::block`].
+        block: [u32; 3],
+        /// See [`Launch::shared_bytes`].
+        shared_bytes: u32,
+        /// See [`Launch::args`].
+        args: Box<[Arg]>,
+    },
+    /// [`Door::copy`].
+    Copy {
+        /// Where to.
+        to: Address,
+        /// Where from.
+        from: Address,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// [`Door::clear`].
+    Clear {
+        /// Where.
+        to: Address,
+        /// How many bytes.
+        bytes: usize,
+    },
+}
+
+/// Work that a device has learnt to run by one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GraphId(pub u64);
+
 /// A CUDA device, seen through its one stream.
 pub trait Door: Debug + Send + Sync {
     /// For logs: `cuda:0 NVIDIA H200`.
@@ -97,6 +135,33 @@ pub trait Door: Debug + Send + Sync {
     fn launch(&self, launch: &Launch<'_>) -> Result<(), Fault>;
     /// Waits for everything, and tells whether any of it failed.
     fn synchronize(&self) -> Result<(), Fault>;
+    /// Runs pieces of work, one after the other.
+    fn run(&self, work: &[Work]) -> Result<(), Fault> {
+        work.iter().try_for_each(|work| match work {
+            Work::Launch { kernel, grid, block, shared_bytes, args } => self.launch(&Launch {
+                kernel,
+                grid: *grid,
+                block: *block,
+                shared_bytes: *shared_bytes,
+                args,
+            }),
+            Work::Copy { to, from, bytes } => self.copy(*to, *from, *bytes),
+            Work::Clear { to, bytes } => self.clear(*to, *bytes),
+        })
+    }
+    /// Makes a graph of `work`, without running it; none where the device has no graphs.
+    fn record(&self, work: &[Work]) -> Result<Option<GraphId>, Fault> {
+        let _ = work;
+        Ok(None)
+    }
+    /// Runs a graph.
+    fn replay(&self, graph: GraphId) -> Result<(), Fault> {
+        Err(Fault::Driver { call: "replay", cause: format!("there is no {graph:?}") })
+    }
+    /// Gives up a graph, which is not used again.
+    fn forget(&self, graph: GraphId) {
+        let _ = graph;
+    }
 }
 
 /// Why a device cannot be had, or failed.

@@ -12,6 +12,7 @@ pub mod door;
 mod elementwise;
 pub mod embedded;
 mod embedding;
+pub mod graphs;
 mod launch;
 mod matmul;
 mod norm;
