@@ -7,32 +7,41 @@ use crate::*;
 
 pub fn cases(size: Size) -> Vec<Case> {
     let mut cases = Vec::new();
-    for vocab in [8192, 32_000] {
+    for (dtype, vocab) in ACTIVATIONS.into_iter().flat_map(|t| [(t, 8192), (t, 32_000)]) {
         let n = size.rows(vocab, 1);
-        let targets = move || (0..n).map(|i| (i * 7919 % vocab) as u32).collect::<Vec<_>>();
-        let once = n * vocab * size_of::<f32>();
-        let prepare = move || -> Body {
-            let (mut losses, logits, targets) = (painted(&[n]), painted(&[n, vocab]), targets());
-            Box::new(move |cpu| {
-                let (losses, logits) = (losses.view_mut(), logits.view());
-                let targets = View::of(&targets, &[n]);
-                forward(cpu, Forward { losses, logits, targets }).unwrap();
-            })
+        let mut case = |pass: &str, passes: usize, prepare: fn(DType, [usize; 2]) -> Body| {
+            let work = Work::Bytes(passes * n * vocab * dtype.size_bytes());
+            let name = format!("{pass}/{}/{n}x{vocab}", name_of(dtype));
+            let prepare = Box::new(move || prepare(dtype, [n, vocab]));
+            cases.push(Case { op: "cross_entropy", name, work, prepare });
         };
-        let (name, work) = (format!("forward/f32/{n}x{vocab}"), Work::Bytes(once));
-        cases.push(Case { op: "cross_entropy", name, work, prepare: Box::new(prepare) });
-        let prepare = move || -> Body {
-            let (mut losses, mut logits) = (painted(&[n]), painted(&[n, vocab]));
-            let targets = targets();
-            Box::new(move |cpu| {
-                let (losses, logits) = (losses.view_mut(), logits.view_mut());
-                let targets = View::of(&targets, &[n]);
-                let args = ForwardBackward { losses, logits, targets, scale: 1e-3 };
-                forward_backward(cpu, args).unwrap();
-            })
-        };
-        let (name, work) = (format!("forward_backward/f32/{n}x{vocab}"), Work::Bytes(2 * once));
-        cases.push(Case { op: "cross_entropy", name, work, prepare: Box::new(prepare) });
+        case("forward", 1, prepare_forward);
+        case("forward_backward", 2, prepare_forward_backward);
     }
     cases
+}
+
+fn targets([n, vocab]: [usize; 2]) -> Vec<u32> {
+    (0..n).map(|i| (i * 7919 % vocab) as u32).collect()
+}
+
+fn prepare_forward(dtype: DType, shape: [usize; 2]) -> Body {
+    let (mut losses, logits) = (painted(&shape[..1]), painted_in(dtype, &shape));
+    let targets = targets(shape);
+    Box::new(move |cpu| {
+        let (losses, logits) = (losses.view_mut(), logits.view());
+        let targets = View::of(&targets, &shape[..1]);
+        forward(cpu, Forward { losses, logits, targets }).unwrap();
+    })
+}
+
+fn prepare_forward_backward(dtype: DType, shape: [usize; 2]) -> Body {
+    let (mut losses, mut logits) = (painted(&shape[..1]), painted_in(dtype, &shape));
+    let targets = targets(shape);
+    Box::new(move |cpu| {
+        let (losses, logits) = (losses.view_mut(), logits.view_mut());
+        let targets = View::of(&targets, &shape[..1]);
+        let args = ForwardBackward { losses, logits, targets, scale: 1e-3 };
+        forward_backward(cpu, args).unwrap();
+    })
 }

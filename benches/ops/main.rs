@@ -25,10 +25,12 @@ use std::time::Duration;
 use criterion::BenchmarkId;
 use criterion::Criterion;
 use criterion::Throughput;
+use half::bf16;
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
 use neuroshard::ops::Precision;
 use neuroshard::tensor::DType;
+use neuroshard::tensor::Element;
 use neuroshard::tensor::Tensor;
 
 /// One call of an operation at one shape.
@@ -82,14 +84,30 @@ impl Size {
 
 /// A tensor of numbers in -1..1 of a prime period.
 fn painted(shape: &[usize]) -> Tensor {
-    const PERIOD: usize = 1021;
-    let mut tensor = Tensor::zeros(DType::F32, shape);
-    let numbers: Vec<f32> =
-        (0..PERIOD).map(|i| (i * 7919 % PERIOD) as f32 / 510.5 - 0.999).collect();
-    for chunk in tensor.host_mut::<f32>().chunks_mut(PERIOD) {
-        chunk.copy_from_slice(&numbers[..chunk.len()]);
+    painted_in(DType::F32, shape)
+}
+
+/// As [`painted`], f32 or bf16.
+fn painted_in(dtype: DType, shape: &[usize]) -> Tensor {
+    let number = |i: usize| (i * 7919 % PERIOD) as f32 / 510.5 - 0.999;
+    let mut tensor = Tensor::zeros(dtype, shape);
+    match dtype {
+        DType::Bf16 => repeat(tensor.host_mut(), |i| bf16::from_f32(number(i))),
+        _ => repeat(tensor.host_mut(), number),
     }
     tensor
+}
+
+fn repeat<E: Element>(to: &mut [E], number: impl Fn(usize) -> E) {
+    let numbers: Vec<E> = (0..PERIOD).map(number).collect();
+    for chunk in to.chunks_mut(PERIOD) {
+        chunk.copy_from_slice(&numbers[..chunk.len()]);
+    }
+}
+
+/// How activations are called in the names of cases.
+fn name_of(dtype: DType) -> &'static str {
+    if dtype == DType::Bf16 { "bf16" } else { "f32" }
 }
 
 fn dtype(precision: Precision) -> &'static str {
@@ -172,5 +190,9 @@ fn main() {
     }
 }
 
+/// Types of activations.
+const ACTIVATIONS: [DType; 2] = [DType::F32, DType::Bf16];
+/// A prime.
+const PERIOD: usize = 1021;
 /// More than twice the last cache of large servers.
 const FOOTPRINT_BYTES: usize = 1 << 30;
