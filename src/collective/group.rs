@@ -211,6 +211,10 @@ impl Communicator for Group {
         self.split_into(color, Arc::new(self.world.apart()))
     }
 
+    fn patience(&self) -> Duration {
+        self.world.patience()
+    }
+
     fn set_patience(&self, patience: Duration) {
         self.world.set_patience(patience);
     }

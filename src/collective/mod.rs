@@ -5,9 +5,11 @@
 //! docs/ARITHMETIC.md: rank r and rank r+1 (r even) first, then pairs of pairs, and so on up; no
 //! library's own reduction is used, so the transport cannot show in a result.
 
+mod agreed;
 mod bind;
 mod call;
 mod channels;
+mod device;
 mod error;
 mod frame;
 mod group;
@@ -16,6 +18,7 @@ mod lane;
 mod launcher;
 mod layers;
 pub mod mpi;
+pub mod nccl;
 mod panics;
 mod parts;
 mod request;
@@ -30,6 +33,8 @@ mod wire;
 
 pub use bind::{Binding, Bound, Oversubscription, Wish, bind};
 pub use channels::channels;
+pub use device::{DeviceCommunicator, DeviceLink, DeviceWish, Moment, Share, Span, Turn};
+pub use device::{DeviceRanks, device_group, device_ranks};
 pub use error::Error;
 pub use group::group;
 pub use hosts::Hosts;
@@ -85,6 +90,8 @@ pub trait Communicator: Debug + Send + Sync {
     fn split(&self, color: usize) -> Result<Arc<dyn Communicator>, Error>;
     /// As [`Self::split`], but with a patience of its own: for what follows another rhythm.
     fn split_apart(&self, color: usize) -> Result<Arc<dyn Communicator>, Error>;
+    /// How long a rank may stay silent.
+    fn patience(&self) -> Duration;
     /// How long a rank may stay silent from now on, in this group and those split from it.
     fn set_patience(&self, patience: Duration);
     /// Ends every rank of the job now, with this exit code.

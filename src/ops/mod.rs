@@ -16,6 +16,7 @@ pub mod rmsnorm;
 pub mod rope;
 pub mod swiglu;
 
+use std::any::Any;
 use std::fmt::Debug;
 
 use crate::tensor::DType;
@@ -50,6 +51,11 @@ pub trait Kernels:
     /// FLOP/s that products of `precision` can reach at most here, for model FLOP utilization
     /// (PaLM, Chowdhery et al. 2022, appendix B); measured or, where a maker states it, known.
     fn peak_flops(&self, precision: Precision) -> f64;
+    /// These kernels as their own type, for collectives in a device's memory; none where tensors
+    /// live in host memory.
+    fn device(&self) -> Option<&dyn Any> {
+        None
+    }
     /// Runs `work` where operations start soonest; for [`together`].
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         work();

@@ -4,7 +4,10 @@
 //! [`Door::read`] and [`Door::synchronize`] wait. Nothing here panics: a machine without a driver
 //! gets a [`Fault`].
 
+use std::any::Any;
+use std::fmt;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// A device address; null where there is no memory (an empty tensor).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,6 +165,59 @@ pub trait Door: Debug + Send + Sync {
     fn forget(&self, graph: GraphId) {
         let _ = graph;
     }
+    /// The same device through a second stream: what is asked of the one runs beside what is asked
+    /// of the other, and [`Self::wait_for`] alone puts them in order. Memory of the one is memory of
+    /// the other. A door that has none says so.
+    fn beside(&self) -> Result<Arc<dyn Door>, Fault> {
+        let cause = "this device has no second stream".to_owned();
+        Err(Fault::Driver { call: "a second stream", cause })
+    }
+    /// The end of everything asked of this stream so far.
+    fn mark(&self) -> Result<Mark, Fault> {
+        Ok(Mark::default())
+    }
+    /// Everything asked from now on begins after `mark`, of whichever stream; does not wait.
+    fn wait_for(&self, _mark: &Mark) -> Result<(), Fault> {
+        Ok(())
+    }
+    /// Whether the device has come to `mark`; tells of failures on the way there.
+    fn passed(&self, _mark: &Mark) -> Result<bool, Fault> {
+        self.synchronize().map(|()| true)
+    }
+    /// What other libraries of NVIDIA's need to work on this stream; none where they cannot.
+    fn stream(&self) -> Option<Stream> {
+        None
+    }
+    /// Makes the device that of the calling thread, for libraries that ask the thread.
+    fn bind_thread(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// A point in a stream; the door that made it knows what is inside.
+#[derive(Clone)]
+pub struct Mark(pub Arc<dyn Any + Send + Sync>);
+
+impl Default for Mark {
+    /// Of a door that does everything at once.
+    fn default() -> Self {
+        Self(Arc::new(()))
+    }
+}
+
+impl Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mark")
+    }
+}
+
+/// A stream of the driver's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// The `CUstream`, which is the runtime's `cudaStream_t`.
+    pub handle: u64,
+    /// The GPU's address on the bus, such as `0000:1b:00.0`: unlike its number, the same in every process.
+    pub bus_id: String,
 }
 
 /// Why a device cannot be had, or failed.

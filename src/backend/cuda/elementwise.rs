@@ -1,6 +1,7 @@
 //! Fill, add, rounding, and copies between host and device, of any type.
 
 use super::Cuda;
+use super::door::Address;
 use super::rmsnorm::whole_runs;
 use crate::ops::OpError;
 use crate::ops::elementwise::Kernel;
@@ -62,15 +63,7 @@ impl Kernel for Cuda {
         let t = self.activations("elementwise::add out", out.dtype())?;
         let out = self.at_mut("elementwise::add out", &mut out, t)?;
         let inp = self.at("elementwise::add inp", inp, t)?;
-        let kernel = match (t, whole_runs(t, 16, &[out, inp])) {
-            (DType::Bf16, true) => "elementwise_add_bf16",
-            (DType::Bf16, false) => "elementwise_add_bf16_any",
-            (_, true) => "elementwise_add_f32",
-            (_, false) => "elementwise_add_f32_any",
-        };
-        let runs = (count * t.size_bytes()).div_ceil(16);
-        let call = self.kernel("elementwise::add", kernel).threads(runs, THREADS);
-        call.pointer(out).pointer(inp).count(count).launch()
+        self.add_at(t, out, inp, count)
     }
 
     fn elementwise_round(&self, mut out: ViewMut<'_>, inp: View<'_>) -> Result<(), OpError> {
@@ -109,6 +102,27 @@ impl Kernel for Cuda {
         })?;
         let found = u64::from_le_bytes(found) as usize;
         Ok((found < count).then_some(found))
+    }
+}
+
+impl Cuda {
+    /// `out[i] += inp[i]` of `count` elements of type `t`, on this value's stream.
+    pub(super) fn add_at(
+        &self,
+        t: DType,
+        out: Address,
+        inp: Address,
+        count: usize,
+    ) -> Result<(), OpError> {
+        let kernel = match (t, whole_runs(t, 16, &[out, inp])) {
+            (DType::Bf16, true) => "elementwise_add_bf16",
+            (DType::Bf16, false) => "elementwise_add_bf16_any",
+            (_, true) => "elementwise_add_f32",
+            (_, false) => "elementwise_add_f32_any",
+        };
+        let runs = (count * t.size_bytes()).div_ceil(16);
+        let call = self.kernel("elementwise::add", kernel).threads(runs, THREADS);
+        call.pointer(out).pointer(inp).count(count).launch()
     }
 }
 

@@ -17,7 +17,9 @@ use super::door::Door;
 use super::door::Fault;
 use super::door::GraphId;
 use super::door::Launch;
+use super::door::Mark;
 use super::door::Memory;
+use super::door::Stream;
 use super::door::Work;
 
 /// A door that runs work in batches.
@@ -162,6 +164,34 @@ impl Door for Graphs {
         self.flush(&mut self.state())?;
         self.door.synchronize()
     }
+
+    /// Without batches: what runs there is between work of others.
+    fn beside(&self) -> Result<Arc<dyn Door>, Fault> {
+        self.door.beside()
+    }
+
+    fn mark(&self) -> Result<Mark, Fault> {
+        // Another stream may wait for it while nothing more is asked of this one.
+        self.flush(&mut self.state())?;
+        self.door.mark()
+    }
+
+    fn wait_for(&self, mark: &Mark) -> Result<(), Fault> {
+        self.flush(&mut self.state())?;
+        self.door.wait_for(mark)
+    }
+
+    fn passed(&self, mark: &Mark) -> Result<bool, Fault> {
+        self.door.passed(mark)
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        self.door.stream()
+    }
+
+    fn bind_thread(&self) -> Result<(), Fault> {
+        self.door.bind_thread()
+    }
 }
 
 impl Drop for Graphs {
@@ -296,13 +326,17 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_after_what_uses_it() {
+    fn memory_is_given_back_and_marks_are_set_after_what_uses_it() {
         let behind = Arc::new(Diary::default());
         let graphs = Graphs::new(behind.clone());
         graphs.clear(Address(8), 8).unwrap();
         assert!(behind.lines.lock().unwrap().is_empty(), "nothing is run before it must be");
         graphs.free(Address(8));
         assert_eq!(*behind.lines.lock().unwrap(), ["clear 8"]);
+        // Another stream waits for what was asked before the mark.
+        graphs.clear(Address(16), 8).unwrap();
+        graphs.mark().unwrap();
+        assert_eq!(*behind.lines.lock().unwrap(), ["clear 8", "clear 16"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod adamw;
 mod attention;
+mod beside;
 mod buffer;
 mod cross_entropy;
 mod digest;
@@ -21,8 +22,10 @@ mod rope;
 mod scratch;
 mod swiglu;
 
+use std::any::Any;
 use std::sync::Arc;
 
+pub use beside::Beside;
 use buffer::Buffer;
 use door::Door;
 use scratch::Scratch;
@@ -88,6 +91,10 @@ impl Kernels for Cuda {
             _ => (f64::NAN, f64::NAN),
         };
         if matches!(precision, Precision::Tc(_)) { products } else { fmas }
+    }
+
+    fn device(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 }
 
