@@ -7,6 +7,7 @@ use std::path::Path;
 use half::bf16;
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
+use neuroshard::backend::cpu::tc::sum;
 use neuroshard::model::Activations;
 use neuroshard::model::Batch;
 use neuroshard::model::BlockParams;
@@ -15,6 +16,7 @@ use neuroshard::model::NeuroLlm;
 use neuroshard::model::Params;
 use neuroshard::model::Passes;
 use neuroshard::ops::Precision;
+use neuroshard::ops::TensorCore;
 use neuroshard::tensor::Tensor;
 use safetensors::Dtype;
 use safetensors::SafeTensors;
@@ -184,4 +186,31 @@ fn hugging_face_llamas_give_the_references() {
             assert_close(&format!("{name}: {weight}"), &got, &want.data, tolerance);
         });
     }
+}
+
+/// Sums of a tensor core, made by rational arithmetic.
+#[test]
+fn tensor_core_sums_are_the_files() {
+    let mut counts = [0; 2];
+    for line in include_str!("golden/tensor_core.txt").lines().filter(|l| !l.starts_with('#')) {
+        let [core, c, a, b, want] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        let core = match core {
+            "hopper" => TensorCore::Hopper,
+            "ampere" => TensorCore::Ampere,
+            _ => panic!("{line}"),
+        };
+        let number = |digits: &str| u32::from_str_radix(digits, 16).unwrap();
+        let factors = |digits: &str| -> Vec<bf16> {
+            let places = (0..digits.len()).step_by(4);
+            places.map(|i| bf16::from_bits(number(&digits[i..i + 4]) as u16)).collect()
+        };
+        let (a, b) = (factors(a), factors(b));
+        assert_eq!(a.len(), core.group(), "{line}");
+        let got = sum::sum(core, f32::from_bits(number(c)), &a, &b).to_bits();
+        assert_eq!(got, number(want), "{line}: {got:08x}");
+        counts[usize::from(core == TensorCore::Ampere)] += 1;
+    }
+    assert!(counts.iter().all(|&n| n > 100), "{counts:?} lines");
 }

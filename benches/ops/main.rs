@@ -82,6 +82,18 @@ impl Size {
     }
 }
 
+/// [`painted`] in the type that activations of `precision` have.
+fn painted_for(precision: Precision, shape: &[usize]) -> Tensor {
+    let wide = painted(shape);
+    match precision.activations() {
+        DType::Bf16 => {
+            let narrow: Vec<_> = wide.host().iter().map(|&x| half::bf16::from_f32(x)).collect();
+            Tensor::from_slice(&narrow, shape)
+        }
+        _ => wide,
+    }
+}
+
 /// A tensor of numbers in -1..1 of a prime period.
 fn painted(shape: &[usize]) -> Tensor {
     painted_in(DType::F32, shape)

@@ -1,9 +1,13 @@
 //! Matrix products: squares, and the layers of two presets.
 
 use neuroshard::model::Config;
+use neuroshard::ops::TensorCore;
 use neuroshard::ops::matmul::*;
 
 use crate::*;
+
+pub const PRECISIONS: [Precision; 3] =
+    [Precision::F32, Precision::Bf16, Precision::Tc(TensorCore::Hopper)];
 
 /// Rows of a model's products: tokens of a micro-batch.
 const ROWS: usize = 1024;
@@ -41,7 +45,7 @@ pub fn cases(size: Size) -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (shape, extents) in shapes(size) {
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in PRECISIONS {
             for (pass, prepare) in passes {
                 let name = format!("{pass}/{}/{shape}", dtype(precision));
                 let work = Work::Flops(2 * extents.iter().product::<usize>(), precision);
@@ -54,6 +58,7 @@ pub fn cases(size: Size) -> Vec<Case> {
 }
 
 fn prepare_forward([n, i, o]: [usize; 3], precision: Precision) -> Body {
+    let painted = |shape: &[usize]| painted_for(precision, shape);
     let (mut out, inp, weight) = (painted(&[n, o]), painted(&[n, i]), painted(&[o, i]));
     Box::new(move |cpu| {
         let (out, inp, weight) = (out.view_mut(), inp.view(), weight.view());
@@ -62,6 +67,7 @@ fn prepare_forward([n, i, o]: [usize; 3], precision: Precision) -> Body {
 }
 
 fn prepare_backward_input([n, i, o]: [usize; 3], precision: Precision) -> Body {
+    let painted = |shape: &[usize]| painted_for(precision, shape);
     let (mut dinp, dout, weight) = (painted(&[n, i]), painted(&[n, o]), painted(&[o, i]));
     Box::new(move |cpu| {
         let (dinp, dout, weight) = (dinp.view_mut(), dout.view(), weight.view());
@@ -70,7 +76,8 @@ fn prepare_backward_input([n, i, o]: [usize; 3], precision: Precision) -> Body {
 }
 
 fn prepare_backward_weight([n, i, o]: [usize; 3], precision: Precision) -> Body {
-    let (mut dweight, dout, inp) = (painted(&[o, i]), painted(&[n, o]), painted(&[n, i]));
+    let mut dweight = painted(&[o, i]);
+    let (dout, inp) = (painted_for(precision, &[n, o]), painted_for(precision, &[n, i]));
     Box::new(move |cpu| {
         let (dweight, dout, inp) = (dweight.view_mut(), dout.view(), inp.view());
         backward_weight(

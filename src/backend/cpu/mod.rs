@@ -23,6 +23,7 @@ mod rope;
 mod scratch;
 mod split;
 mod swiglu;
+pub mod tc;
 
 pub use level::Level;
 

@@ -8,6 +8,20 @@ use super::Lanes;
 #[derive(Clone, Copy)]
 pub struct Portable([f32; 16]);
 
+impl Portable {
+    /// These lanes.
+    #[inline(always)]
+    pub(in crate::backend::cpu) fn of(lanes: [f32; 16]) -> Self {
+        Self(lanes)
+    }
+
+    /// The lanes.
+    #[inline(always)]
+    pub(in crate::backend::cpu) fn lanes(self) -> [f32; 16] {
+        self.0
+    }
+}
+
 macro_rules! portable_binary {
     ($($name:ident => |$a:ident, $b:ident| $value:expr;)*) => {$(
         #[inline(always)]
