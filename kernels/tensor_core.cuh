@@ -8,22 +8,18 @@
 
 #ifdef CUDA_CPU_SHIM
 
-#define DYNAMIC_SHARED(T, name) T* name = static_cast<T*>(cuda_cpu::dyn_smem())
+#define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(cuda_cpu::dynamic_shared())
 
 #define ldmatrix_x4(r, row) cuda_cpu::ldmatrix(CUDA_CPU_HERE, 4, false, r, row)
 #define ldmatrix_x4_trans(r, row) cuda_cpu::ldmatrix(CUDA_CPU_HERE, 4, true, r, row)
-#define mma_m16n8k16(d, a, b0, b1)                               \
-  do {                                                           \
-    uint32_t mma_b[2] = {b0, b1};                                \
-    cuda_cpu::mma_m16n8k16_bf16(CUDA_CPU_HERE, d, a, mma_b);     \
+#define mma_m16n8k16(d, a, b0, b1)                           \
+  do {                                                       \
+    uint32_t mma_b[2] = {b0, b1};                            \
+    cuda_cpu::mma_m16n8k16_bf16(CUDA_CPU_HERE, d, a, mma_b); \
   } while (0)
-// A chunk that is not there is cleared at once: nothing else may touch it before the wait.
-inline void cp_async_16(void* to, const void* from, bool there) {
-  if (there) cuda_cpu::cp_async(to, from, 16);
-  else memset(to, 0, 16);
-}
-inline void cp_async_commit() { cuda_cpu::cp_commit(); }
-template <int N> inline void cp_async_wait() { cuda_cpu::cp_wait(N); }
+#define cp_async_16(to, from, there) cuda_cpu::copy_async(CUDA_CPU_HERE, to, from, 16, (there) ? 16 : 0)
+inline void cp_async_commit() { cuda_cpu::copy_async_commit(); }
+template <int N> inline void cp_async_wait() { cuda_cpu::copy_async_wait(N); }
 
 #else
 

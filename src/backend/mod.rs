@@ -13,6 +13,9 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::ops::Kernels;
+use crate::ops::TensorCore;
+use cuda::emulator::Emulator;
+use cuda::emulator::Order;
 
 /// Where to run, and how: the `[device]` table of a run file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +76,12 @@ impl fmt::Display for Unavailable {
 pub fn select(config: &Config) -> Result<Arc<dyn Kernels>, Unavailable> {
     match config.kind {
         Kind::Cpu => Ok(Arc::new(host(config)?)),
-        Kind::Cuda | Kind::Emulator => {
-            Err(Unavailable { key: "device.kind", reason: "not built yet".into() })
+        Kind::Cuda => Err(Unavailable { key: "device.kind", reason: "not built yet".into() }),
+        Kind::Emulator => {
+            let path = config.emulator.clone().unwrap_or_else(Emulator::usual_path);
+            let door = Emulator::open(&path, TensorCore::default(), Order::default())
+                .map_err(|e| Unavailable { key: "device.emulator", reason: e.to_string() })?;
+            Ok(Arc::new(cuda::Cuda::new(Arc::new(door))))
         }
     }
 }

@@ -91,12 +91,12 @@ impl Call<'_> {
         self.arg(Arg::Pointer(address))
     }
 
-    /// An extent, as `uint32_t`; one that does not fit is refused.
+    /// An extent, as `int` or `uint32_t`; one that does not fit either is refused.
     pub fn extent(mut self, extent: usize) -> Self {
-        match u32::try_from(extent) {
-            Ok(extent) => self.arg(Arg::U32(extent)),
+        match i32::try_from(extent) {
+            Ok(extent) => self.arg(Arg::I32(extent)),
             Err(_) => {
-                self.wrong.get_or_insert_with(|| format!("an extent of {extent}; below 2^32"));
+                self.wrong.get_or_insert_with(|| format!("an extent of {extent}; below 2^31"));
                 self
             }
         }

@@ -13,6 +13,7 @@ pub mod door;
 mod elementwise;
 pub mod embedded;
 mod embedding;
+pub mod emulator;
 pub mod graphs;
 mod launch;
 mod matmul;
