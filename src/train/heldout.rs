@@ -87,12 +87,11 @@ impl Trainer {
         if !layout.has_head() {
             let stream = slot.streams[slot.stream_index(layout.layers.end)].view();
             neighbours.send(kernels, (stage + 1, Parcel::Stream), stream)?;
-            let (mut losses, shape) = (vec![0.0f32; slot.rows()], [slot.rows()]);
-            let bytes = size_of_val(&losses[..]);
+            let bytes = slot.losses.size_bytes();
             let mut inbox = neighbours.expect(stages - 1, Parcel::Losses, bytes, 1);
-            neighbours.receive(kernels, &mut inbox, ViewMut::of(&mut losses, &shape))?;
+            let losses = neighbours.receive_bytes(&mut inbox)?;
             neighbours.flush()?;
-            return Ok(losses);
+            return Ok(losses.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect());
         }
         let mut head =
             |table: Option<&Tensor>, exchange: &mut _, library: &mut super::library::Library| {

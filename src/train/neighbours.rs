@@ -98,6 +98,13 @@ impl Neighbours {
         inbox: &mut Inbox,
         out: ViewMut<'_>,
     ) -> Result<(), Error> {
+        let bytes = self.receive_bytes(inbox)?;
+        let (dtype, shape) = (out.dtype(), out.shape());
+        Ok(elementwise::copy(kernels, out, View::new(Mem::Host(&bytes), dtype, shape))?)
+    }
+
+    /// The next piece as bytes on the host.
+    pub fn receive_bytes(&mut self, inbox: &mut Inbox) -> Result<Vec<u8>, Error> {
         inbox.start(self.mesh.world().as_ref());
         let Some(request) = inbox.started.pop_front() else {
             unreachable!("no more than expected are received")
@@ -105,10 +112,8 @@ impl Neighbours {
         let started = Instant::now();
         let bytes = request.wait(self.patience);
         self.waited += started.elapsed();
-        let (bytes, dtype, shape) = (bytes?, out.dtype(), out.shape());
-        elementwise::copy(kernels, out, View::new(Mem::Host(&bytes), dtype, shape))?;
         inbox.start(self.mesh.world().as_ref());
-        Ok(())
+        Ok(bytes?)
     }
 
     /// Waits until everything sent has left.
