@@ -18,6 +18,8 @@ pub mod model;
 pub mod collective;
 pub mod optim;
 
+pub mod bench;
+
 pub mod checkpoint;
 
 pub mod shard;

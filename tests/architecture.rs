@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["ops", "protocol"],
     &["aggregate", "backend", "codec", "data", "model", "privacy"],
     &["collective", "optim"],
-    &["checkpoint", "export"],
+    &["bench", "checkpoint", "export"],
     &["shard"],
     &["train"],
     &["audit", "diloco", "gossip"],
@@ -146,7 +146,7 @@ fn every_operation_has_its_mirrors() {
         for places in [
             vec![format!("src/backend/cpu/{name}.rs"), format!("src/backend/cpu/{name}/mod.rs")],
             vec![format!("tests/ops/{name}.rs"), format!("tests/ops/{name}/mod.rs")],
-            vec![format!("benches/ops/{name}.rs")],
+            vec![format!("src/bench/{name}.rs")],
         ] {
             if !places.iter().any(|p| Path::new(p).exists()) {
                 missing.push(format!("{} lacks {}", contract.display(), places.join(" or ")));

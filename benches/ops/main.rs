@@ -1,23 +1,7 @@
-//! Every operation: what it computes or moves per second, beside what this machine can do.
-//!
-//! `cargo bench --bench ops` runs criterion over `op/pass/dtype/shape` (a filter chooses some).
-//! `cargo bench --bench ops -- --table` prints Markdown within some minutes: medians, and ratios
-//! to ceilings that are measured in turn with them; names of operations after it choose some.
-//! `cargo test --benches` runs everything once at tiny extents.
-
-mod adamw;
-mod attention;
-mod ceiling;
-mod cross_entropy;
-mod digest;
-mod elementwise;
-mod embedding;
-mod matmul;
-mod norm;
-mod rmsnorm;
-mod rope;
-mod swiglu;
-mod table;
+//! Every operation under criterion: `cargo bench --bench ops` runs `op/pass/dtype/shape` (a filter
+//! chooses some) at shapes of presets on one thread and on all. The cases are those of
+//! `neuroshard bench kernels`, which sets them beside the machine's ceilings. As a test
+//! (`cargo test --benches`) everything runs once at tiny extents.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -25,126 +9,32 @@ use std::time::Duration;
 use criterion::BenchmarkId;
 use criterion::Criterion;
 use criterion::Throughput;
-use half::bf16;
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
+use neuroshard::bench::Bound;
+use neuroshard::bench::Case;
+use neuroshard::bench::Selection;
+use neuroshard::model::Config;
 use neuroshard::ops::Precision;
-use neuroshard::tensor::DType;
-use neuroshard::tensor::Element;
-use neuroshard::tensor::Tensor;
+use neuroshard::ops::TensorCore;
 
-/// One call of an operation at one shape.
-struct Case {
-    op: &'static str,
-    /// `pass/dtype/shape`.
-    name: String,
-    work: Work,
-    /// Allocates and fills the arguments.
-    prepare: Box<dyn Fn() -> Body>,
+/// Shapes of these presets, of a micro-batch of so many tokens in sequences of so many.
+fn selection() -> Selection {
+    let (presets, tokens): (&[&str], _) =
+        if as_test() { (&["nano"], 4) } else { (&["tiny", "125m"], 1024) };
+    let model = |preset: &&str| {
+        let config = Config { preset: Some((*preset).into()), ..Config::default() };
+        ((*preset).to_owned(), config.dims().unwrap())
+    };
+    let models = presets.iter().map(model).collect();
+    let tc = Precision::Tc(TensorCore::default());
+    let precisions = vec![Precision::F32, Precision::Bf16, tc];
+    Selection { precisions, models, tokens, seq_len: tokens / 2, ..Selection::default() }
 }
 
-/// Calls the operation once.
-type Body = Box<dyn FnMut(&Cpu)>;
-
-/// What a call cannot do without.
-#[derive(Clone, Copy, Debug)]
-enum Work {
-    /// Bytes read and bytes written, each once: inputs and outputs that no cache holds.
-    Bytes(usize),
-    /// Multiplications and additions.
-    Flops(usize, Precision),
-}
-
-impl Work {
-    fn amount(self) -> usize {
-        match self {
-            Self::Bytes(amount) | Self::Flops(amount, _) => amount,
-        }
-    }
-}
-
-/// How large the arguments are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Size {
-    /// So small that all cases together take seconds.
-    Tiny,
-    /// Models' shapes; past the last cache where memory is the limit.
-    Full,
-}
-
-impl Size {
-    /// Rows of `columns` such that `arrays` of them take [`FOOTPRINT_BYTES`] together.
-    fn rows(self, columns: usize, arrays: usize) -> usize {
-        match self {
-            Self::Tiny => 6,
-            Self::Full => FOOTPRINT_BYTES / (size_of::<f32>() * columns * arrays),
-        }
-    }
-}
-
-/// [`painted`] in the type that activations of `precision` have.
-fn painted_for(precision: Precision, shape: &[usize]) -> Tensor {
-    let wide = painted(shape);
-    match precision.activations() {
-        DType::Bf16 => {
-            let narrow: Vec<_> = wide.host().iter().map(|&x| half::bf16::from_f32(x)).collect();
-            Tensor::from_slice(&narrow, shape)
-        }
-        _ => wide,
-    }
-}
-
-/// A tensor of numbers in -1..1 of a prime period.
-fn painted(shape: &[usize]) -> Tensor {
-    painted_in(DType::F32, shape)
-}
-
-/// As [`painted`], f32 or bf16.
-fn painted_in(dtype: DType, shape: &[usize]) -> Tensor {
-    let number = |i: usize| (i * 7919 % PERIOD) as f32 / 510.5 - 0.999;
-    let mut tensor = Tensor::zeros(dtype, shape);
-    match dtype {
-        DType::Bf16 => repeat(tensor.host_mut(), |i| bf16::from_f32(number(i))),
-        _ => repeat(tensor.host_mut(), number),
-    }
-    tensor
-}
-
-fn repeat<E: Element>(to: &mut [E], number: impl Fn(usize) -> E) {
-    let numbers: Vec<E> = (0..PERIOD).map(number).collect();
-    for chunk in to.chunks_mut(PERIOD) {
-        chunk.copy_from_slice(&numbers[..chunk.len()]);
-    }
-}
-
-/// How activations are called in the names of cases.
-fn name_of(dtype: DType) -> &'static str {
-    if dtype == DType::Bf16 { "bf16" } else { "f32" }
-}
-
-fn dtype(precision: Precision) -> &'static str {
-    match precision {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
-        Precision::Tc(_) => "tc",
-    }
-}
-
-fn cases(size: Size) -> Vec<Case> {
-    let all = [
-        rmsnorm::cases(size),
-        rope::cases(size),
-        swiglu::cases(size),
-        adamw::cases(size),
-        cross_entropy::cases(size),
-        digest::cases(size),
-        embedding::cases(size),
-        norm::cases(size),
-        elementwise::cases(size),
-        matmul::cases(size),
-        attention::cases(size),
-    ];
-    all.into_iter().flatten().collect()
+/// Cargo gives `--bench` to benches only; criterion runs everything once without it.
+fn as_test() -> bool {
+    !std::env::args().any(|arg| arg == "--bench")
 }
 
 /// The best level, found once: finding it takes a measurement.
@@ -160,7 +50,7 @@ fn cpus() -> Vec<Cpu> {
     if all.threads() > 1 { vec![one, all] } else { vec![one] }
 }
 
-fn run_criterion(cases: &[Case]) {
+fn run(cases: &[Case]) {
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
@@ -170,14 +60,19 @@ fn run_criterion(cases: &[Case]) {
     for cases in cases.chunk_by(|a, b| a.op == b.op) {
         let mut group = criterion.benchmark_group(cases[0].op);
         for (case, cpu) in cases.iter().flat_map(|case| cpus.iter().map(move |cpu| (case, cpu))) {
-            group.throughput(match case.work {
-                Work::Bytes(bytes) => Throughput::Bytes(bytes as u64),
-                Work::Flops(flops, _) => Throughput::Elements(flops as u64),
+            if let Err(why) = case.prepare(cpu).and_then(|mut prepared| prepared.run(cpu)) {
+                eprintln!("SKIPPED LOUDLY: {case:?}: {why}");
+                continue;
+            }
+            group.throughput(match case.bound {
+                Bound::Copy => Throughput::Bytes(case.bytes()),
+                Bound::Products(_) => Throughput::Elements(case.flops),
             });
-            let id = BenchmarkId::new(&case.name, format!("{}x{}", cpu.level(), cpu.threads()));
+            let name = format!("{}/{}/{} {}", case.pass, case.dtype(), case.shape, case.place);
+            let id = BenchmarkId::new(name, format!("{}x{}", cpu.level(), cpu.threads()));
             group.bench_function(id, |bencher| {
-                let mut body = (case.prepare)();
-                bencher.iter(|| body(cpu));
+                let mut prepared = case.prepare(cpu).unwrap();
+                bencher.iter(|| prepared.run(cpu).unwrap());
             });
         }
         group.finish();
@@ -186,25 +81,5 @@ fn run_criterion(cases: &[Case]) {
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let has = |flag: &str| args.iter().any(|arg| arg == flag);
-    // `cargo bench` passes --bench, `cargo test` does not.
-    let size = if has("--test") || !has("--bench") { Size::Tiny } else { Size::Full };
-    let mut cases = cases(size);
-    if has("--table") {
-        let chosen: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
-        cases.retain(|case| chosen.is_empty() || chosen.iter().any(|op| *op == case.op));
-        return table::print(&cases, &cpus(), size);
-    }
-    run_criterion(&cases);
-    if size == Size::Tiny {
-        table::print(&cases, &cpus(), size);
-    }
+    run(&selection().cases().unwrap());
 }
-
-/// Types of activations.
-const ACTIVATIONS: [DType; 2] = [DType::F32, DType::Bf16];
-/// A prime.
-const PERIOD: usize = 1021;
-/// More than twice the last cache of large servers.
-const FOOTPRINT_BYTES: usize = 1 << 30;

@@ -3,6 +3,7 @@
 //! Results go to stdout, progress and errors to stderr. An error is printed with the chain of its
 //! causes, one line each. The only module that chooses a device.
 
+mod bench;
 mod checkpoint;
 mod data;
 mod device;
@@ -57,6 +58,9 @@ enum Command {
     /// Writes and submits jobs for a cluster's scheduler.
     #[command(subcommand)]
     Launch(launch::Command),
+    /// Measures the operations on a device, and compares their bits.
+    #[command(subcommand)]
+    Bench(bench::Command),
 }
 
 /// How a command ended that did not fail.
@@ -94,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Generate(args) => generate::run(&args, out),
         Command::Logits(args) => logits::run(&args, out),
         Command::Launch(command) => launch::run(&command, out),
+        Command::Bench(command) => bench::run(&command, out),
     };
     match outcome {
         Ok(Ending::Done) => ExitCode::SUCCESS,

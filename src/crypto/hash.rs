@@ -29,6 +29,8 @@ pub enum Domain {
     Plan,
     /// A program, to compare those of a job's ranks.
     Program,
+    /// Results of an operation, to compare those of two runs or devices.
+    Bench,
 }
 
 impl Domain {
@@ -43,6 +45,7 @@ impl Domain {
             Self::TrainingState => "neuroshard 2025 v1 training state",
             Self::Plan => "neuroshard 2025 v1 plan",
             Self::Program => "neuroshard 2025 v1 program",
+            Self::Bench => "neuroshard 2025 v1 bench",
         }
     }
 }

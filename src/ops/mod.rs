@@ -18,6 +18,8 @@ pub mod swiglu;
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::tensor::DType;
 use crate::tensor::Element;
@@ -59,6 +61,34 @@ pub trait Kernels:
     /// Runs `work` where operations start soonest; for [`together`].
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         work();
+    }
+    /// Waits until everything that was asked for is done.
+    fn synchronize(&self) -> Result<(), OpError> {
+        Ok(())
+    }
+    /// How long the device takes for `work`, which it begins with nothing else to do.
+    fn time(&self, work: &mut dyn FnMut() -> Result<(), OpError>) -> Result<Duration, OpError> {
+        self.synchronize()?;
+        let start = Instant::now();
+        work()?;
+        self.synchronize()?;
+        Ok(start.elapsed())
+    }
+    /// Size of the largest cache before the memory, in bytes, or more.
+    fn cache_bytes(&self) -> usize {
+        128 << 20
+    }
+    /// Bytes read and written per second by a copy from `inp` to `out`, both f32 and of one shape,
+    /// as fast as the device can: a measured ceiling for operations that memory bounds.
+    fn copy_rate(&self, mut out: ViewMut<'_>, inp: View<'_>) -> Result<f64, OpError> {
+        let bytes = 2 * inp.size_bytes();
+        let copy = &mut || self.elementwise_copy(out.reborrow(), inp);
+        Ok(bytes as f64 / self.time(copy)?.as_secs_f64())
+    }
+    /// FLOP/s of multiply-adds in registers with the instruction of `precision`: a measured ceiling
+    /// for products.
+    fn product_rate(&self, precision: Precision) -> Result<f64, OpError> {
+        Ok(self.peak_flops(precision))
     }
 }
 

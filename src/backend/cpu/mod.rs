@@ -7,6 +7,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod columns;
+mod copies;
 mod cross_entropy;
 mod digest;
 mod elementwise;
@@ -32,8 +33,12 @@ use std::sync::Arc;
 use crate::ops::Kernels;
 use crate::ops::OpError;
 use crate::ops::Precision;
+use crate::ops::host;
+use crate::ops::host_mut;
 use crate::tensor::DType;
 use crate::tensor::Tensor;
+use crate::tensor::View;
+use crate::tensor::ViewMut;
 
 /// Kernels of the host at one instruction-set level, on a pool of threads of their own.
 #[derive(Clone, Debug)]
@@ -92,6 +97,15 @@ impl Kernels for Cpu {
 
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         self.run(work);
+    }
+
+    fn cache_bytes(&self) -> usize {
+        copies::cache_bytes()
+    }
+
+    fn copy_rate(&self, out: ViewMut<'_>, inp: View<'_>) -> Result<f64, OpError> {
+        let (out, inp) = (host_mut("copy_rate out", out)?, host("copy_rate inp", inp)?);
+        Ok(copies::bytes_per_s(self, out, inp))
     }
 }
 
