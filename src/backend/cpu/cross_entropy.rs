@@ -209,9 +209,9 @@ unsafe fn sum_exp<V: Lanes, E: Activation, const N: usize>(
         let max = V::splat(max);
         let mut sum: RowSum<V, N> = RowSum::zero();
         let mut i = 0;
-        while i < len {
-            let turn = RowSum::<V, N>::PARTIALS.min(len - i);
-            for k in 0..turn / V::LEN {
+        // A constant number of additions in a turn, so that few partials stay in registers.
+        while i + RowSum::<V, N>::PARTIALS <= len {
+            for k in 0..RowSum::<V, N>::REGISTERS {
                 let at = i + k * V::LEN;
                 let e = exp(E::load::<V>(x.add(at)).sub(max));
                 if let Some(out) = out {
@@ -219,17 +219,21 @@ unsafe fn sum_exp<V: Lanes, E: Activation, const N: usize>(
                 }
                 *sum.at(k) = sum.at(k).add(e);
             }
-            let count = turn % V::LEN;
-            if count > 0 {
-                let (k, at) = (turn / V::LEN, i + turn - count);
-                let e = exp(E::load_first::<V>(x.add(at), count).sub(max));
-                let e = first_or_zero(e, count);
-                if let Some(out) = out {
-                    e.store_first(out.add(at), count);
-                }
-                *sum.at(k) = sum.at(k).add(e);
+            i += RowSum::<V, N>::PARTIALS;
+        }
+        let mut k = 0;
+        while i < len {
+            let count = V::LEN.min(len - i);
+            let whole = count == V::LEN;
+            let lanes: V = if whole { E::load(x.add(i)) } else { E::load_first(x.add(i), count) };
+            let e = exp(lanes.sub(max));
+            let e = if whole { e } else { first_or_zero(e, count) };
+            if let Some(out) = out {
+                e.store_first(out.add(i), count);
             }
-            i += turn;
+            *sum.at(k) = sum.at(k).add(e);
+            i += count;
+            k += 1;
         }
         sum.total()
     }
