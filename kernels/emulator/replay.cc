@@ -1,6 +1,7 @@
 // Runs the launches of a trace again and compares every byte of every buffer with the first run.
 //
 //   replay TRACE [--order ascending|descending|random] [--seed N] [--max-threads N] [--per-kernel N]
+//          [--only START_OF_A_KERNELS_NAME]
 //
 // Built plain, with AddressSanitizer and UndefinedBehaviorSanitizer, and with ThreadSanitizer: buffers
 // have their exact sizes, and other orders of threads must not change a byte. Exit code 1: a launch failed
@@ -21,6 +22,7 @@ struct Options {
   unsigned seed = 1;
   uint64_t max_threads = ~0ull;
   int per_kernel = 1 << 30;
+  std::string only;
 };
 
 bool parse(int count, char** words, Options& options) {
@@ -37,6 +39,9 @@ bool parse(int count, char** words, Options& options) {
       i++;
     } else if (word == "--max-threads") {
       options.max_threads = strtoull(value, nullptr, 10);
+      i++;
+    } else if (word == "--only") {
+      options.only = value;
       i++;
     } else if (word == "--per-kernel") {
       options.per_kernel = atoi(value);
@@ -102,7 +107,7 @@ int main(int count, char** words) {
   Options options;
   if (!parse(count, words, options)) {
     fprintf(stderr, "usage: replay TRACE [--order ascending|descending|random] [--seed N]"
-                    " [--max-threads N] [--per-kernel N]\n");
+                    " [--max-threads N] [--per-kernel N] [--only START]\n");
     return 2;
   }
   FILE* file = fopen(options.trace, "rb");
@@ -117,6 +122,7 @@ int main(int count, char** words) {
     while (trace::read(file, launch)) {
       uint64_t threads = 1;
       for (int i = 0; i < 3; i++) threads *= uint64_t(launch.blocks[i]) * launch.threads[i];
+      if (launch.kernel.rfind(options.only, 0) != 0) continue;
       if (threads > options.max_threads || seen[launch.kernel] >= options.per_kernel) {
         skipped++;
         continue;

@@ -14,8 +14,10 @@ use serde::Serialize;
 
 use crate::ops::Kernels;
 use crate::ops::TensorCore;
+use cuda::driver::Gpu;
 use cuda::emulator::Emulator;
 use cuda::emulator::Order;
+use cuda::graphs::Graphs;
 
 /// Where to run, and how: the `[device]` table of a run file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +78,11 @@ impl fmt::Display for Unavailable {
 pub fn select(config: &Config) -> Result<Arc<dyn Kernels>, Unavailable> {
     match config.kind {
         Kind::Cpu => Ok(Arc::new(host(config)?)),
-        Kind::Cuda => Err(Unavailable { key: "device.kind", reason: "not built yet".into() }),
+        Kind::Cuda => {
+            let gpu = Gpu::open(config.index.unwrap_or(0))
+                .map_err(|e| Unavailable { key: "device.kind", reason: e.to_string() })?;
+            Ok(Arc::new(cuda::Cuda::new(Arc::new(Graphs::new(Arc::new(gpu))))))
+        }
         Kind::Emulator => {
             let path = config.emulator.clone().unwrap_or_else(Emulator::usual_path);
             let door = Emulator::open(&path, TensorCore::default(), Order::default())

@@ -7,6 +7,7 @@ mod bench;
 mod checkpoint;
 mod data;
 mod device;
+mod doctor;
 mod eval;
 mod generate;
 mod launch;
@@ -55,6 +56,8 @@ enum Command {
     Generate(generate::Args),
     /// Prints a checkpoint's logits as JSON, to compare with other tools.
     Logits(logits::Args),
+    /// Prints what of a GPU machine is here, and what each missing thing costs.
+    Doctor(doctor::Args),
     /// Writes and submits jobs for a cluster's scheduler.
     #[command(subcommand)]
     Launch(launch::Command),
@@ -97,6 +100,7 @@ pub fn run() -> ExitCode {
         Command::Eval(args) => eval::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),
         Command::Logits(args) => logits::run(&args, out),
+        Command::Doctor(args) => doctor::run(&args, out),
         Command::Launch(command) => launch::run(&command, out),
         Command::Bench(command) => bench::run(&command, out),
     };

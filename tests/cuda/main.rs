@@ -15,8 +15,11 @@ use half::bf16;
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
 use neuroshard::backend::cuda::Cuda;
+use neuroshard::backend::cuda::door::Door;
+use neuroshard::backend::cuda::driver::Gpu;
 use neuroshard::backend::cuda::emulator::Emulator;
 use neuroshard::backend::cuda::emulator::Order;
+use neuroshard::backend::cuda::graphs::Graphs;
 use neuroshard::ops;
 use neuroshard::ops::Kernels;
 use neuroshard::ops::TensorCore;
@@ -73,9 +76,20 @@ fn emulators() -> Vec<(Cuda, String)> {
     found
 }
 
-/// The GPUs of this machine.
+/// The first GPU of this machine, plain and with work in batches.
 fn gpus() -> Vec<(Cuda, String)> {
-    Vec::new()
+    match Gpu::open(0) {
+        Ok(gpu) => {
+            let gpu: Arc<dyn Door> = Arc::new(gpu);
+            let batches = Arc::new(Graphs::new(gpu.clone()));
+            let name = gpu.describe();
+            vec![(Cuda::new(gpu), name.clone()), (Cuda::new(batches), format!("{name}, graphs"))]
+        }
+        Err(e) => {
+            println!("SKIPPED LOUDLY: {e}");
+            Vec::new()
+        }
+    }
 }
 
 /// The tensor cores of a device.
