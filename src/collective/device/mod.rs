@@ -7,7 +7,11 @@
 //! who wait for it there, and no device spins for it.
 
 mod choose;
+#[cfg(test)]
+pub(crate) mod fake;
 mod group;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use choose::{DeviceRanks, DeviceWish, device_ranks};
