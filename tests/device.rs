@@ -5,8 +5,9 @@ mod run_metrics;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use fake_device::FakeDevice;
+use fake_device::{FakeDevice, Linked};
 use neuroshard::backend::cpu::{Cpu, Level};
 use neuroshard::checkpoint;
 use neuroshard::collective;
@@ -51,13 +52,15 @@ warmup_steps = 2
 enum Device {
     Host,
     Fake,
+    /// Fake ones that exchange among themselves.
+    Linked,
 }
 
 fn kernels(device: Device) -> Arc<dyn Kernels> {
     let cpu = Cpu::new(Level::best(), 1).unwrap();
     match device {
         Device::Host => Arc::new(cpu),
-        Device::Fake => Arc::new(FakeDevice(cpu)),
+        Device::Fake | Device::Linked => Arc::new(FakeDevice(cpu)),
     }
 }
 
@@ -76,10 +79,14 @@ fn run_rank(
     let (seq_len, batch) = (plan.train.seq_len, plan.train.batch_sequences);
     let loader = Loader::new(dataset, plan.seed, seq_len, batch).unwrap();
     let mesh = Mesh::new(world, plan.parallel.stages, plan.parallel.shards).unwrap();
+    let kernels = kernels(device);
+    let linked = (device == Device::Linked && mesh.data().size() > 1)
+        .then(|| Linked::over(mesh.data().as_ref(), kernels.clone()));
+    let mesh = mesh.with_devices(linked.clone().map(|linked| linked as Arc<_>));
     let layers = shard::even_stages(plan.dims.layers, mesh.stages()).swap_remove(mesh.stage());
     let setup = Setup {
         plan: &plan,
-        kernels: kernels(device),
+        kernels,
         mesh,
         layers,
         loader: &loader,
@@ -91,7 +98,11 @@ fn run_rank(
         stop: Stop::never(),
         deadline: None,
     };
-    train::run(setup, &mut Silent)
+    let outcome = train::run(setup, &mut Silent)?;
+    if let Some(linked) = linked {
+        assert!(linked.calls.load(Ordering::Relaxed) > 0, "the devices were not asked");
+    }
+    Ok(outcome)
 }
 
 fn run(ranks: usize, device: Device, dir: &Path, sets: &[&str], start: Start) -> Vec<Outcome> {
@@ -151,6 +162,28 @@ fn models_tied_over_stages_train_on_a_device() {
     let want = hash(&run(1, Device::Host, &host, &["model.tied=true"], Start::Anew));
     let sets = ["model.tied=true", "parallel.stages=2", "parallel.zero=1"];
     assert_eq!(hash(&run(4, Device::Fake, &dir, &sets, Start::Anew)), want);
+}
+
+#[test]
+fn devices_that_exchange_among_themselves_leave_the_hosts_files() {
+    let temp = tempfile::tempdir().unwrap();
+    for profile in ["numerics.profile=bf16", "numerics.profile=f32"] {
+        let host = temp.path().join(profile);
+        let want = hash(&run(1, Device::Host, &host, &[profile], Start::Anew));
+        for (ranks, sets) in [
+            (2, &["parallel.zero=0", "parallel.compare_every=1"][..]),
+            (4, &["parallel.zero=1", "model.tied=false"]),
+            (2, &["parallel.zero=2"]),
+            (4, &["parallel.zero=3"]),
+            (4, &["parallel.stages=2", "parallel.zero=1"]),
+        ] {
+            let dir = temp.path().join(format!("{profile} {ranks} {}", sets.join(" ")));
+            let sets = [&[profile], sets].concat();
+            let got = hash(&run(ranks, Device::Linked, &dir, &sets, Start::Anew));
+            assert_eq!(got, want, "{sets:?}");
+            assert_eq!(metrics(&dir), metrics(&host), "{sets:?}");
+        }
+    }
 }
 
 #[test]

@@ -89,6 +89,10 @@ fn train(
     let parallel = &plan.parallel;
     let mesh = Mesh::new(rank.world.clone(), parallel.stages, parallel.shards);
     let mesh = ranks::agreed(rank, mesh.map_err(Failure::from))?;
+    let (me, link) = (rank.world.rank(), parallel.device_link);
+    let devices = collective::device_ranks(mesh.data().as_ref(), kernels.as_ref(), link, me);
+    let devices = ranks::agreed(rank, devices.map_err(|e| train::Error::from(e).into()))?;
+    let mesh = mesh.with_devices(devices.group);
     let placement = ranks::agreed(rank, placed(&plan, &mesh))?;
     let layers = placement.stages[mesh.stage()].clone();
     let (seq_len, batch_sequences) = (plan.train.seq_len, plan.train.batch_sequences);
@@ -97,6 +101,9 @@ fn train(
     summary::before(&plan, &loader, kernels.as_ref(), &config, out)?;
     summary::memory(&placement, out)?;
     summary::ranks(rank, &mesh, &place, out)?;
+    if let Some(words) = devices.words {
+        out.line(format_args!("gradients {words}"))?;
+    }
     let setup = Setup {
         plan: &plan,
         kernels: kernels.clone(),

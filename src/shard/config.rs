@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::collective::DeviceWish;
+
 /// `[parallel]`: how a training is spread over ranks. Only `shards` decides results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,9 @@ pub struct Config {
     pub oversubscribe: bool,
     /// Whether ranks that share a host bind to cores of their own. Default true.
     pub bind: bool,
+    /// How ranks on GPUs exchange gradients and weights: `auto` (by NCCL where it loads, else
+    /// through host memory), `nccl` or `host`. Default `auto`. It changes speed, never results.
+    pub device_link: DeviceWish,
 }
 
 impl Default for Config {
@@ -37,6 +42,7 @@ impl Default for Config {
             compare_every: 20,
             oversubscribe: false,
             bind: true,
+            device_link: DeviceWish::Auto,
         }
     }
 }

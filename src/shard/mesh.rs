@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::collective::Communicator;
+use crate::collective::DeviceCommunicator;
 use crate::collective::Error;
 
 /// This rank's place. World rank = `stage * data_size + data_rank`, so that the data ranks of a
@@ -14,6 +15,7 @@ pub struct Mesh {
     data: Arc<dyn Communicator>,
     stages: usize,
     shards: usize,
+    devices: Option<Arc<dyn DeviceCommunicator>>,
 }
 
 impl Mesh {
@@ -24,13 +26,13 @@ impl Mesh {
         let data_size = fit(ranks, stages, shards).map_err(|what| Error::Group { what })?;
         let data =
             if stages == 1 { world.clone() } else { world.split(world.rank() / data_size)? };
-        Ok(Self { world, data, stages, shards })
+        Ok(Self { world, data, stages, shards, devices: None })
     }
 
     /// A mesh of one rank, for `shards` shards.
     pub fn single(shards: usize) -> Self {
         let world = crate::collective::single();
-        Self { data: world.clone(), world, stages: 1, shards }
+        Self { data: world.clone(), world, stages: 1, shards, devices: None }
     }
 
     /// All ranks.
@@ -41,6 +43,17 @@ impl Mesh {
     /// The ranks of this stage; their order is that of the shards.
     pub fn data(&self) -> &Arc<dyn Communicator> {
         &self.data
+    }
+
+    /// The same ranks, of which those of [`Self::data`] exchange tensors in the memory of their
+    /// devices by `devices`, if there are any.
+    pub fn with_devices(self, devices: Option<Arc<dyn DeviceCommunicator>>) -> Self {
+        Self { devices, ..self }
+    }
+
+    /// Collectives of [`Self::data`] in device memory; none where tensors go through host memory.
+    pub fn devices(&self) -> Option<&Arc<dyn DeviceCommunicator>> {
+        self.devices.as_ref()
     }
 
     /// Stages.

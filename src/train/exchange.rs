@@ -1,7 +1,8 @@
 //! Buckets between the data ranks of a stage, beside computation.
 //!
-//! Tensors of a device pass through host memory: the lane copies them there and back, in order with
-//! what computes on the device.
+//! Where the ranks' devices exchange among themselves, a bucket stays in their memory, and the lane
+//! only begins and awaits. Else tensors of a device pass through host memory: the lane copies them
+//! there and back, in order with what computes on the device.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,10 @@ use std::time::{Duration, Instant};
 use super::Error;
 use crate::collective;
 use crate::collective::Communicator;
+use crate::collective::DeviceCommunicator;
 use crate::collective::Lane;
+use crate::collective::Moment;
+use crate::collective::Share;
 use crate::collective::Ticket;
 use crate::model::Bucket;
 use crate::ops::Kernels;
@@ -33,6 +37,8 @@ use crate::tensor::ViewMut;
 pub(super) struct Exchange {
     kernels: Arc<dyn Kernels>,
     lane: Option<Lane>,
+    /// The ranks' devices, where they exchange among themselves.
+    devices: Option<Arc<dyn DeviceCommunicator>>,
     /// Where the lane copies a device's tensors to.
     room: Arc<Mutex<HostBuffer>>,
     division: Division,
@@ -58,13 +64,24 @@ impl Exchange {
             _ => Some(Lane::new(mesh.data().split(0)?)?),
         };
         let room = Arc::new(Mutex::new(HostBuffer::zeroed(0)));
-        Ok(Self { kernels, lane, room, division, waited: Duration::ZERO })
+        let devices = mesh.devices().cloned();
+        Ok(Self { kernels, lane, devices, room, division, waited: Duration::ZERO })
     }
 
     /// Starts to sum a bucket of gradients over the data ranks: afterwards the elements that this
     /// rank updates are the sum.
     pub fn reduce(&self, bucket: Bucket<Tensor>) -> Pending {
         let everything = self.division.zero == Zero::Nothing;
+        if let Some(devices) = &self.devices {
+            return self.submit_to(
+                devices,
+                bucket,
+                move |devices, after, shares| match everything {
+                    true => devices.all_reduce(after, shares),
+                    false => devices.reduce_scatter(after, shares),
+                },
+            );
+        }
         self.submit(bucket, move |comm, tensor| {
             let len = tensor.len();
             let parts = parts_of(len, comm.size());
@@ -80,6 +97,11 @@ impl Exchange {
     /// Starts to complete a bucket of whole tensors of which every data rank has filled in what
     /// it owns.
     pub fn gather(&self, bucket: Bucket<Tensor>) -> Pending {
+        if let Some(devices) = &self.devices {
+            return self.submit_to(devices, bucket, |devices, after, shares| {
+                devices.all_gather(after, shares)
+            });
+        }
         self.submit(bucket, |comm, tensor| {
             let (len, width) = (tensor.len(), tensor.tensor.dtype().size_bytes());
             let parts = parts_of(len, comm.size());
@@ -115,6 +137,31 @@ impl Exchange {
             bucket.as_mut().try_map(|_, tensor| {
                 each(comm, Staged { kernels: kernels.as_ref(), room: &mut room, tensor })
             })?;
+            Ok(bucket)
+        }))
+    }
+
+    /// All tensors of the bucket at once, as the computing stream will have left them.
+    fn submit_to(
+        &self,
+        devices: &Arc<dyn DeviceCommunicator>,
+        mut bucket: Bucket<Tensor>,
+        all: impl FnOnce(
+            &dyn DeviceCommunicator,
+            &Moment,
+            Vec<Share<'_>>,
+        ) -> Result<(), collective::Error>
+        + Send
+        + 'static,
+    ) -> Pending {
+        let Some(lane) = &self.lane else { return Pending::Ready(Box::new(bucket)) };
+        let (devices, after) = (devices.clone(), devices.computed());
+        Pending::Away(lane.submit(move |_| {
+            let shares = bucket.as_mut().into_named().into_iter().map(|(_, tensor)| {
+                let parts = parts_of(tensor.shape().len(), devices.size());
+                Share { data: tensor.view_mut(), parts }
+            });
+            all(devices.as_ref(), &after?, shares.collect())?;
             Ok(bucket)
         }))
     }

@@ -4,6 +4,10 @@
 //! GPU would fault on them; only a copy may have one end there. Copies use no threads of the kernels,
 //! because they may come from other threads.
 
+mod link;
+
+pub use link::Linked;
+
 use std::any::Any;
 
 use neuroshard::backend::cpu::Cpu;

@@ -55,8 +55,8 @@ pub struct Share<'a> {
     pub parts: Parts,
 }
 
-/// A point in what a device was asked for.
-#[derive(Clone, Debug)]
+/// A point in what a device was asked for; by default, of a device that does everything at once.
+#[derive(Clone, Debug, Default)]
 pub struct Moment(Mark);
 
 /// Carries bytes between the devices of the ranks of a group.
