@@ -19,6 +19,9 @@
 //! Keys after `t` take no part. Adding their exact zeros is the same but for the sign of a zero,
 //! which the final `+ 0` removes; so a kernel may run over whole blocks with `p = 0` there. In
 //! [`Precision::Bf16`] q, k, p and v are rounded where they enter a product; `l` sums unrounded p.
+//!
+//! In [`Precision::Tc`] `qkv`, `out`, their gradients and the cache are bf16, `lse` is f32 in units of
+//! log2, and the formulas are those of docs/ARITHMETIC.md, 16.7.
 
 use super::{Kernels, OpError, Precision, expect_shape};
 use crate::tensor::View;
@@ -26,6 +29,9 @@ use crate::tensor::ViewMut;
 
 /// Keys in a tile of the online softmax: a constant of the contract.
 pub const KEY_TILE: usize = 128;
+
+/// Queries in a tile of the backward pass in [`Precision::Tc`]: a constant of the contract.
+pub const QUERY_TILE: usize = 64;
 
 /// Extents of one attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,11 @@ impl Extents {
     /// `1 / sqrt(D)`, in f64, rounded once.
     pub fn scale(&self) -> f32 {
         (1.0 / (self.head_dim as f64).sqrt()) as f32
+    }
+
+    /// `log2(e) / sqrt(D)`, in f64, rounded once: from scores to exponents of two.
+    pub fn log2_scale(&self) -> f32 {
+        (std::f64::consts::LOG2_E / (self.head_dim as f64).sqrt()) as f32
     }
 }
 

@@ -11,7 +11,7 @@ use crate::*;
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-const fn extents([sequences, seq_len, heads, kv_heads, head_dim]: [usize; 5]) -> Extents {
+pub const fn extents([sequences, seq_len, heads, kv_heads, head_dim]: [usize; 5]) -> Extents {
     Extents { sequences, seq_len, heads, kv_heads, head_dim }
 }
 
@@ -28,10 +28,10 @@ const EXTENTS: &[Extents] = &[
     extents([1, 71, 4, 2, 50]), // sharing no factor
 ];
 
-struct Inputs {
-    extents: Extents,
-    qkv: Vec<f32>,
-    dout: Vec<f32>,
+pub struct Inputs {
+    pub extents: Extents,
+    pub qkv: Vec<f32>,
+    pub dout: Vec<f32>,
 }
 
 /// What forward and backward write.
@@ -43,7 +43,7 @@ struct Results {
 
 impl Inputs {
     /// Scores within some ±`spread`.
-    fn new(extents: Extents, spread: f32) -> Self {
+    pub fn new(extents: Extents, spread: f32) -> Self {
         let mut qkv = paint(extents.rows() * extents.qkv_width(), 251);
         let factor = 2.0 * (spread / (extents.head_dim as f32).sqrt()).sqrt();
         qkv.iter_mut().for_each(|x| *x *= factor);
@@ -52,19 +52,19 @@ impl Inputs {
 
     /// Head `head` of the packed row of token `t` of sequence `b`; key heads follow the query
     /// heads, then value heads.
-    fn at(&self, b: usize, t: usize, head: usize) -> &[f32] {
+    pub fn at(&self, b: usize, t: usize, head: usize) -> &[f32] {
         let e = self.extents;
         &self.qkv[(b * e.seq_len + t) * e.qkv_width() + head * e.head_dim..][..e.head_dim]
     }
 
     /// Key and value head of query head `h`.
-    fn kv(&self, h: usize) -> (usize, usize) {
+    pub fn kv(&self, h: usize) -> (usize, usize) {
         let e = self.extents;
         let k = h / (e.heads / e.kv_heads);
         (e.heads + k, e.heads + e.kv_heads + k)
     }
 
-    fn out_at(&self, b: usize, t: usize, h: usize) -> std::ops::Range<usize> {
+    pub fn out_at(&self, b: usize, t: usize, h: usize) -> std::ops::Range<usize> {
         let e = self.extents;
         let start = ((b * e.seq_len + t) * e.heads + h) * e.head_dim;
         start..start + e.head_dim
@@ -156,7 +156,7 @@ impl Inputs {
     }
 
     /// Where a head of a token starts in the packed rows.
-    fn packed(&self, b: usize, t: usize, head: usize) -> usize {
+    pub fn packed(&self, b: usize, t: usize, head: usize) -> usize {
         (b * self.extents.seq_len + t) * self.extents.qkv_width() + head * self.extents.head_dim
     }
 
@@ -180,7 +180,7 @@ impl Inputs {
     }
 
     /// The formulas in f64: softmax of all scores at once.
-    fn naive_f64(&self) -> [Vec<f64>; 3] {
+    pub fn naive_f64(&self) -> [Vec<f64>; 3] {
         let (e, scale) = (self.extents, 1.0 / (self.extents.head_dim as f64).sqrt());
         let mut out = vec![0.0; self.dout.len()];
         let mut lse = Vec::new();

@@ -14,6 +14,7 @@ mod norm;
 mod rmsnorm;
 mod rope;
 mod swiglu;
+mod tc_attention;
 mod tc_matmul;
 mod tc_rmsnorm;
 

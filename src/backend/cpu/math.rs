@@ -40,6 +40,30 @@ pub fn exp_scalar(x: f32) -> f32 {
     unsafe { exp(super::lanes::Portable::splat(x)).first() }
 }
 
+/// `2^max(-125, x)` below 128, for scores of the `tc` profile; NaN for NaN.
+///
+/// `x = n + f` with |f| <= 1/2, a polynomial of degree 4 in f, then the exponent by integer
+/// addition (docs/ARITHMETIC.md, 16.7).
+///
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+pub unsafe fn exp2<V: Lanes>(x: V) -> V {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let magic = V::splat(ROUND);
+        let x = V::splat(EXP2_LOWEST).max(x);
+        let shifted = x.add(magic);
+        let f = x.sub(shifted.sub(magic));
+        let mut p = V::splat(EXP2[0]);
+        p = p.fma(f, V::splat(EXP2[1]));
+        p = p.fma(f, V::splat(EXP2[2]));
+        p = p.fma(f, V::splat(EXP2[3]));
+        p = p.fma(f, V::splat(1.0));
+        p.mul(shifted.exponent_of_shifted())
+    }
+}
+
 /// Natural logarithm of a positive normal number; +infinity for it, NaN for NaN.
 ///
 /// `x = m * 2^e` with m in [sqrt(1/2), sqrt(2)), then Cephes' polynomial in m - 1 with FMAs.
@@ -160,6 +184,11 @@ const EXP: [f32; 6] = [
     1.666_666_545_9e-1,
     5.000_000_120_1e-1,
 ];
+/// 2^f on |f| <= 1/2, but for its last coefficient, 1.
+#[allow(clippy::excessive_precision, reason = "constants as in docs/ARITHMETIC.md")]
+const EXP2: [f32; 4] =
+    [9.582852944731712e-3, 5.590642616152763_4e-2, 2.402409911155700_7e-1, 6.931241750717163e-1];
+const EXP2_LOWEST: f32 = -125.0;
 const EXP_LOWEST: f32 = -87.0;
 const EXP_HIGHEST: f32 = 88.0;
 /// Cephes logf: log(1 + m) = m - m^2 / 2 + m^3 P(m).
@@ -206,6 +235,21 @@ mod tests {
         assert_eq!(exp(88.1), f32::INFINITY);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn exp2_is_close_to_f64() {
+        // SAFETY: plain Rust has no requirement.
+        let exp2 = |x: f32| unsafe { exp2(Portable::splat(x)).first() };
+        for i in -125_000..=127_000 {
+            let x = (i as f32 * 1e-3).max(EXP2_LOWEST);
+            let (got, want) = (f64::from(exp2(x)), f64::from(x).exp2());
+            assert!((got - want).abs() <= 3e-6 * want, "2^{x} = {want:e}, not {got:e}");
+        }
+        assert_eq!((exp2(0.0), exp2(-0.0)), (1.0, 1.0));
+        let lowest = 0.5f32.powi(125);
+        assert_eq!((exp2(-125.0), exp2(-1e9), exp2(f32::NEG_INFINITY)), (lowest, lowest, lowest));
+        assert!(exp2(f32::NAN).is_nan());
     }
 
     #[test]

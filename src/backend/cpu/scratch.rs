@@ -31,6 +31,26 @@ impl Drop for Scratch {
     }
 }
 
+/// Scratch of this thread with room for several arrays, dealt out in order.
+pub(super) struct Arrays(Scratch);
+
+impl Arrays {
+    /// Room for `elements` elements of any value.
+    pub fn new(elements: usize) -> Self {
+        Self(Scratch::take(elements))
+    }
+
+    /// One array per entry of `sizes`, each of that many elements (of any value).
+    pub fn deal<const N: usize>(&mut self, sizes: [usize; N]) -> [&mut [f32]; N] {
+        let mut rest = self.0.elements();
+        sizes.map(|size| {
+            let (array, tail) = std::mem::take(&mut rest).split_at_mut(size);
+            rest = tail;
+            array
+        })
+    }
+}
+
 thread_local! {
     static KEPT: std::cell::RefCell<Vec<HostBuffer>> = const { std::cell::RefCell::new(Vec::new()) };
 }

@@ -1,6 +1,5 @@
 //! Backward: 32 keys in lanes, probabilities recomputed from `lse`.
 
-use super::Arrays;
 use super::LANES;
 use super::heads::copy_rows;
 use super::heads::round;
@@ -11,6 +10,7 @@ use crate::backend::cpu::lanes::Lanes;
 use crate::backend::cpu::level::Level;
 use crate::backend::cpu::level::at_level;
 use crate::backend::cpu::math;
+use crate::backend::cpu::scratch::Arrays;
 use crate::ops::Precision;
 use crate::ops::attention::Extents;
 

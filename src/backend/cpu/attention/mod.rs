@@ -9,11 +9,13 @@ mod forward;
 mod heads;
 mod product;
 
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::backend::cpu::columns::Columns;
-use crate::backend::cpu::scratch::Scratch;
+use crate::backend::cpu::tc;
 use crate::ops::OpError;
+use crate::ops::Precision;
 use crate::ops::attention::Append;
 use crate::ops::attention::Backward;
 use crate::ops::attention::Decode;
@@ -22,12 +24,17 @@ use crate::ops::attention::Forward;
 use crate::ops::attention::Kernel;
 use crate::ops::host;
 use crate::ops::host_mut;
+use crate::tensor::DType;
+use crate::tensor::Element;
 
 /// Queries (forward) or keys (backward) in lanes: a multiple of every level's vector.
 const LANES: usize = 32;
 
 impl Kernel for super::Cpu {
     fn attention_forward(&self, args: Forward<'_>) -> Result<(), OpError> {
+        if let Precision::Tc(core) = args.precision {
+            return tc::attention::forward(self, core, args);
+        }
         let e = args.extents;
         let out = host_mut("attention::forward out", args.out)?;
         let lse = host_mut::<f32>("attention::forward lse", args.lse)?;
@@ -54,6 +61,9 @@ impl Kernel for super::Cpu {
     }
 
     fn attention_backward(&self, args: Backward<'_>) -> Result<(), OpError> {
+        if let Precision::Tc(core) = args.precision {
+            return tc::attention::backward(self, core, args);
+        }
         let e = args.extents;
         let dqkv = host_mut("attention::backward dqkv", args.dqkv)?;
         let job = backward::Job {
@@ -75,15 +85,16 @@ impl Kernel for super::Cpu {
     fn attention_append(&self, args: Append<'_>) -> Result<(), OpError> {
         let width = args.cache.shape()[1];
         let row = args.qkv.shape()[1];
-        let cache = host_mut::<f32>("attention::append cache", args.cache)?;
-        let qkv = host::<f32>("attention::append qkv", args.qkv)?;
-        for (to, from) in cache.chunks_exact_mut(width).zip(qkv.chunks_exact(row)) {
-            to.copy_from_slice(&from[row - width..]);
+        match args.qkv.dtype() {
+            DType::Bf16 => append::<bf16>(args, width, row),
+            _ => append::<f32>(args, width, row),
         }
-        Ok(())
     }
 
     fn attention_decode(&self, args: Decode<'_>) -> Result<(), OpError> {
+        if let Precision::Tc(core) = args.precision {
+            return tc::attention::decode(self, core, args);
+        }
         let e = args.extents;
         let out = host_mut("attention::decode out", args.out)?;
         let qkv = host::<f32>("attention::decode qkv", args.qkv)?;
@@ -108,26 +119,20 @@ impl Kernel for super::Cpu {
 }
 
 /// Every (sequence, key/value head), in parallel.
-fn each_group(e: Extents) -> impl ParallelIterator<Item = (usize, usize)> {
+pub(super) fn each_group(e: Extents) -> impl ParallelIterator<Item = (usize, usize)> {
     let groups = if e.seq_len == 0 { 0 } else { e.sequences * e.kv_heads };
     (0..groups).into_par_iter().with_max_len(1).map(move |i| (i / e.kv_heads, i % e.kv_heads))
 }
 
-/// Scratch of this thread with room for several arrays, dealt out in order.
-struct Arrays(Scratch);
-
-impl Arrays {
-    fn new(elements: usize) -> Self {
-        Self(Scratch::take(elements))
+/// Copies the ends of rows of `row` elements to rows of `width`.
+fn append<E: Element>(args: Append<'_>, width: usize, row: usize) -> Result<(), OpError> {
+    let cache = host_mut::<E>("attention::append cache", args.cache)?;
+    let qkv = host::<E>("attention::append qkv", args.qkv)?;
+    if width == 0 {
+        return Ok(());
     }
-
-    /// One array per entry of `sizes`, each of that many elements (of any value).
-    fn deal<const N: usize>(&mut self, sizes: [usize; N]) -> [&mut [f32]; N] {
-        let mut rest = self.0.elements();
-        sizes.map(|size| {
-            let (array, tail) = std::mem::take(&mut rest).split_at_mut(size);
-            rest = tail;
-            array
-        })
+    for (to, from) in cache.chunks_exact_mut(width).zip(qkv.chunks_exact(row)) {
+        to.copy_from_slice(&from[row - width..]);
     }
+    Ok(())
 }

@@ -16,6 +16,8 @@ use half::bf16;
 
 use super::lanes::Sums;
 use super::sum;
+use crate::backend::cpu::level::Level;
+use crate::backend::cpu::level::at_level;
 use crate::ops::TensorCore;
 
 /// Rows of a left factor: numbers that are bf16 kept as f32, and their exponent fields twice in
@@ -54,12 +56,18 @@ pub(super) struct Chains<'a> {
     pub load: bool,
 }
 
-/// Writes to `out`, whose rows of `2·LEN` values are `stride` apart.
-///
+impl Chains<'_> {
+    /// Writes to `out`, whose rows of `2·LEN` values are `stride` apart.
+    pub fn run(&self, level: Level, out: &mut [f32], stride: usize) {
+        let chains = self;
+        at_level!(level, run(chains: &Chains<'_>, out: &mut [f32], stride: usize));
+    }
+}
+
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-pub(super) unsafe fn run<V: Sums>(chains: &Chains<'_>, out: &mut [f32], stride: usize) {
+unsafe fn run<V: Sums>(chains: &Chains<'_>, out: &mut [f32], stride: usize) {
     let Chains { left, right, k, core, .. } = chains;
     let (rows, width) = (left.largest.len(), 2 * V::LEN);
     if rows == 0 {

@@ -6,6 +6,7 @@
 //! products gives each output's unit, products are scaled by it, cut by a conversion to integers,
 //! and added there.
 
+pub(super) mod attention;
 mod kernel;
 mod lanes;
 mod pack;

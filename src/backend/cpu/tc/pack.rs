@@ -5,6 +5,9 @@ use half::bf16;
 use super::kernel::NOT_FINITE;
 use super::lanes::Sums;
 use crate::backend::cpu::lanes::Lanes;
+use crate::backend::cpu::level::Level;
+use crate::backend::cpu::level::at_level;
+use crate::ops::attention::KEY_TILE;
 
 /// Fields of a row of a left factor, each twice in a word; the largest one.
 ///
@@ -127,5 +130,144 @@ pub(super) unsafe fn transpose<V: Lanes>(
                 }
             }
         }
+    }
+}
+
+/// Numbers of one head in packed rows: row `r` begins at `r * stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub data: &'a [bf16],
+    pub stride: usize,
+    /// Rows that are there.
+    pub rows: usize,
+    /// Numbers of a row (D).
+    pub width: usize,
+}
+
+impl<'a> Head<'a> {
+    /// The rows from `first` on, at most `count`.
+    pub fn rows(self, first: usize, count: usize) -> Self {
+        let rows = self.rows.saturating_sub(first).min(count);
+        let data = &self.data[(first * self.stride).min(self.data.len())..];
+        Self { data, rows, ..self }
+    }
+
+    fn check(&self) {
+        let last = self.rows.saturating_sub(1) * self.stride + self.width;
+        assert!(self.rows == 0 || self.data.len() >= last, "rows of a head");
+    }
+
+    /// As rows of a left factor, `(rows, to_stride)`: what is not there is zero.
+    pub fn left(self, level: Level, to: LeftMut<'_>) {
+        let head = self;
+        at_level!(level, left(head: Head<'_>, to: LeftMut<'_>));
+    }
+
+    /// Transposed, as rows of a left factor, `(D, to_stride)`, whose fields are asked for by pieces
+    /// of [`KEY_TILE`]: `largest` is `(pieces, D)`.
+    pub fn left_transposed(self, level: Level, to: LeftMut<'_>) {
+        let head = self;
+        at_level!(level, left_transposed(head: Head<'_>, to: LeftMut<'_>));
+    }
+
+    /// Transposed, as a panel `(k, 2·LEN)` whose columns are rows of the head; the largest field.
+    pub fn panel_transposed(self, level: Level, data: &mut [f32], fields: &mut [u32]) -> u32 {
+        let head = self;
+        at_level!(level, panel_transposed(head: Head<'_>, data: &mut [f32], fields: &mut [u32]) -> u32)
+    }
+
+    /// Columns from `first` on, as a panel `(rows, 2·LEN)`; the largest field.
+    pub fn panel(self, level: Level, first: usize, data: &mut [f32], fields: &mut [u32]) -> u32 {
+        let head = self;
+        at_level!(level, panel(head: Head<'_>, first: usize, data: &mut [f32], fields: &mut [u32]) -> u32)
+    }
+}
+
+/// Where rows of a left factor go.
+pub(super) struct LeftMut<'a> {
+    pub data: &'a mut [f32],
+    pub fields: &'a mut [u32],
+    pub stride: usize,
+    pub largest: &'a mut [u32],
+}
+
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+unsafe fn left<V: Sums>(head: Head<'_>, to: LeftMut<'_>) {
+    head.check();
+    let lines = to.data.chunks_exact_mut(to.stride).zip(to.fields.chunks_exact_mut(to.stride));
+    for (r, ((data, fields), largest)) in lines.zip(to.largest).enumerate() {
+        let count = if r < head.rows { head.width } else { 0 };
+        // SAFETY: rows that the check covers; whole lines to write.
+        unsafe {
+            let source = head.data.as_ptr().wrapping_add(r * head.stride);
+            widen::<V>(source, count, data.as_mut_ptr(), to.stride);
+            *largest = row_fields::<V>(data.as_ptr(), fields.as_mut_ptr(), to.stride);
+        }
+    }
+}
+
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+unsafe fn left_transposed<V: Sums>(head: Head<'_>, to: LeftMut<'_>) {
+    head.check();
+    let (d, stride) = (head.width, to.stride);
+    let pieces = stride / KEY_TILE;
+    assert!(to.data.len() >= d * stride && to.fields.len() >= d * stride, "rows");
+    assert!(head.rows <= stride && to.largest.len() >= pieces * d, "rows");
+    to.data.fill(0.0);
+    // SAFETY: rows that the check covers; lines of whole tiles to write.
+    unsafe {
+        let extents = (head.rows, d);
+        transpose::<V>(head.data.as_ptr(), head.stride, extents, to.data.as_mut_ptr(), stride);
+        for (i, largest) in to.largest[..pieces * d].iter_mut().enumerate() {
+            let at = i % d * stride + i / d * KEY_TILE;
+            let (data, fields) = (to.data.as_ptr().add(at), to.fields.as_mut_ptr().add(at));
+            *largest = row_fields::<V>(data, fields, KEY_TILE);
+        }
+    }
+}
+
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+unsafe fn panel_transposed<V: Sums>(head: Head<'_>, data: &mut [f32], fields: &mut [u32]) -> u32 {
+    head.check();
+    let width = 2 * V::LEN;
+    let k = data.len() / width;
+    assert!(head.rows <= width && head.width <= k && fields.len() >= k * V::LEN, "panel");
+    data.fill(0.0);
+    // SAFETY: rows that the check covers; lines of whole panels to write.
+    unsafe {
+        let extents = (head.rows, head.width);
+        transpose::<V>(head.data.as_ptr(), head.stride, extents, data.as_mut_ptr(), width);
+        panel_fields::<V>(data.as_ptr(), fields.as_mut_ptr(), k)
+    }
+}
+
+/// # Safety
+/// `V`'s instruction set is available.
+#[inline(always)]
+unsafe fn panel<V: Sums>(
+    head: Head<'_>,
+    first: usize,
+    data: &mut [f32],
+    fields: &mut [u32],
+) -> u32 {
+    head.check();
+    let width = 2 * V::LEN;
+    let k = data.len() / width;
+    let columns = width.min(head.width - first);
+    assert!(fields.len() >= k * V::LEN, "panel");
+    // SAFETY: rows that the check covers; whole lines to write.
+    unsafe {
+        for (r, line) in data.chunks_exact_mut(width).enumerate() {
+            let count = if r < head.rows { columns } else { 0 };
+            let source = head.data.as_ptr().wrapping_add(r * head.stride + first);
+            widen::<V>(source, count, line.as_mut_ptr(), width);
+        }
+        panel_fields::<V>(data.as_ptr(), fields.as_mut_ptr(), k)
     }
 }

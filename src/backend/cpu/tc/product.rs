@@ -3,7 +3,6 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use super::kernel;
 use super::kernel::Chains;
 use super::kernel::Left;
 use super::kernel::Right;
@@ -180,6 +179,7 @@ impl Rows<'_> {
         for i in panels {
             let rows = rows.clone();
             at_level!(level, multiply_panel(
+                level: Level,
                 this: &Rows<'_>,
                 i: usize,
                 rows: std::ops::Range<usize>,
@@ -194,6 +194,7 @@ impl Rows<'_> {
 /// `V`'s instruction set is available.
 #[inline(always)]
 unsafe fn multiply_panel<V: Sums>(
+    level: Level,
     rows: &Rows<'_>,
     index: usize,
     range: std::ops::Range<usize>,
@@ -219,8 +220,7 @@ unsafe fn multiply_panel<V: Sums>(
         };
         let right = Right { data: panel.data, fields: panel.fields, largest };
         let chains = Chains { core: product.core, left, right, k, load: block > 0 };
-        // SAFETY: as this function.
-        unsafe { kernel::run::<V>(&chains, panel.sums, width) };
+        chains.run(level, panel.sums, width);
     }
     for (row, sums) in range.zip(panel.sums.chunks_exact(width)) {
         let (row, sums) = (rows.first + row, &sums[..columns]);

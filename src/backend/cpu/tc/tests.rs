@@ -2,7 +2,6 @@
 
 use half::bf16;
 
-use super::kernel;
 use super::kernel::Chains;
 use super::kernel::Left;
 use super::kernel::Right;
@@ -59,7 +58,7 @@ impl Factors {
 
     fn got(&self, core: TensorCore, level: Level) -> Vec<f32> {
         let factors = self;
-        at_level!(level, multiply(factors: &Factors, core: TensorCore) -> Vec<f32>)
+        at_level!(level, multiply(factors: &Factors, level: Level, core: TensorCore) -> Vec<f32>)
     }
 
     fn assert_bits(&self, what: &str) {
@@ -78,7 +77,7 @@ impl Factors {
 /// # Safety
 /// `V`'s instruction set is available.
 #[inline(always)]
-unsafe fn multiply<V: Sums>(factors: &Factors, core: TensorCore) -> Vec<f32> {
+unsafe fn multiply<V: Sums>(factors: &Factors, level: Level, core: TensorCore) -> Vec<f32> {
     let (k, width) = (factors.k, 2 * V::LEN);
     let a: Vec<f32> = factors.a.iter().map(|x| x.to_f32()).collect();
     let mut a_fields = vec![0; a.len()];
@@ -99,8 +98,7 @@ unsafe fn multiply<V: Sums>(factors: &Factors, core: TensorCore) -> Vec<f32> {
         let left = Left { data: &a, fields: &a_fields, stride: k, largest: &largest };
         let right = Right { data: &b, fields: &b_fields, largest: panel };
         let chains = Chains { core, left, right, k, load: true };
-        // SAFETY: as this function.
-        unsafe { kernel::run::<V>(&chains, &mut out[first..], COLUMNS) };
+        chains.run(level, &mut out[first..], COLUMNS);
     }
     out
 }
