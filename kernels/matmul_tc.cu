@@ -115,7 +115,7 @@ __device__ __forceinline__ void product(Out* out, const bf16* a, const bf16* b, 
     const bf16 *tile_a = stage(tile), *tile_b = tile_a + TILE_ELEMENTS;
 #pragma unroll
     for (int step = 0; step < TILE_K; step += 16) {
-      // Steps wholly past k would add zeros, which the contract's padding does not have.
+      // Steps past k are of zeros in both operands, which leave every sum as it is.
       if (tile * TILE_K + step >= k) break;
       uint32_t fa[4][4], fb[2][4];
 #pragma unroll

@@ -1,12 +1,10 @@
 //! Attention in every profile.
 
-use neuroshard::ops::Precision;
-use neuroshard::ops::TensorCore;
 use neuroshard::ops::attention;
 use neuroshard::ops::attention::Extents;
 use neuroshard::tensor::DType;
 
-use crate::case::{same, smooth};
+use crate::case::{Profile, same, smooth};
 
 /// Sequences, tokens, query heads, key/value heads, head width.
 const PLAIN: &[[usize; 5]] = &[[1, 1, 1, 1, 2], [2, 5, 3, 1, 6], [1, 131, 2, 2, 10]];
@@ -20,20 +18,21 @@ const TENSOR_CORES: &[[usize; 5]] = &[
 
 #[test]
 fn plain_attention_is_the_same() {
-    for precision in [Precision::F32, Precision::Bf16] {
-        PLAIN.iter().for_each(|&extents| check(precision, extents));
+    for profile in [Profile::F32, Profile::Bf16] {
+        PLAIN.iter().for_each(|&extents| check(profile, extents));
     }
 }
 
 #[test]
 fn attention_on_tensor_cores_is_the_same() {
-    TENSOR_CORES.iter().for_each(|&e| check(Precision::Tc(TensorCore::Hopper), e));
+    TENSOR_CORES.iter().for_each(|&e| check(Profile::Tc, e));
 }
 
-fn check(precision: Precision, [sequences, seq_len, heads, kv_heads, head_dim]: [usize; 5]) {
+fn check(profile: Profile, [sequences, seq_len, heads, kv_heads, head_dim]: [usize; 5]) {
     let extents = Extents { sequences, seq_len, heads, kv_heads, head_dim };
     let (n, width, row) = (extents.rows(), heads * head_dim, extents.qkv_width());
-    same(&format!("attention {precision:?} {extents:?}"), |device| {
+    same(&format!("attention {profile:?} {extents:?}"), |device| {
+        let precision = device.precision(profile);
         let t = precision.activations();
         let numbers: Vec<_> = smooth(n * row, 1009).iter().map(|x| x * 3.0).collect();
         let qkv = device.put(t, &[n, row], &numbers);
@@ -69,11 +68,12 @@ fn check(precision: Precision, [sequences, seq_len, heads, kv_heads, head_dim]: 
 
 #[test]
 fn decoding_is_the_same() {
-    for precision in [Precision::F32, Precision::Bf16, Precision::Tc(TensorCore::Hopper)] {
+    for profile in [Profile::F32, Profile::Bf16, Profile::Tc] {
         let (first_position, new, heads, kv_heads, head_dim) = (130, 3, 6, 2, 32);
         let extents = Extents { sequences: 1, seq_len: new, heads, kv_heads, head_dim };
         let (row, kv) = (extents.qkv_width(), 2 * kv_heads * head_dim);
-        same(&format!("decoding {precision:?}"), |device| {
+        same(&format!("decoding {profile:?}"), |device| {
+            let precision = device.precision(profile);
             let t = precision.activations();
             let qkv = device.put(t, &[new, row], &smooth(new * row, 1009));
             let positions = first_position + new + 2;

@@ -4,12 +4,15 @@ use half::bf16;
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
 use neuroshard::ops::Kernels;
+use neuroshard::ops::Precision;
+use neuroshard::ops::TensorCore;
 use neuroshard::ops::elementwise;
 use neuroshard::tensor::DType;
 use neuroshard::tensor::Tensor;
 use neuroshard::tensor::View;
 use neuroshard::tensor::ViewMut;
 
+use crate::core_of;
 use crate::each_door;
 
 /// Rows by columns, each for a reason.
@@ -26,12 +29,29 @@ pub const SHAPES: &[(usize, usize)] = &[
 ];
 
 /// Makes tensors on a device, and reads them.
-pub struct Device<'a>(pub &'a dyn Kernels);
+pub struct Device<'a>(pub &'a dyn Kernels, pub TensorCore);
+
+/// The profiles; `tc` as the device's cores compute it.
+#[derive(Clone, Copy, Debug)]
+pub enum Profile {
+    F32,
+    Bf16,
+    Tc,
+}
 
 /// Bits of every element of some outputs.
 pub type Bits = Vec<(&'static str, Vec<u32>)>;
 
 impl Device<'_> {
+    /// How products of a profile round here.
+    pub fn precision(&self, profile: Profile) -> Precision {
+        match profile {
+            Profile::F32 => Precision::F32,
+            Profile::Bf16 => Precision::Bf16,
+            Profile::Tc => Precision::Tc(self.1),
+        }
+    }
+
     /// A tensor of `values`, rounded where `dtype` is bf16.
     pub fn put(&self, dtype: DType, shape: &[usize], values: &[f32]) -> Tensor {
         let mut tensor = self.0.zeros(dtype, shape).unwrap();
@@ -73,9 +93,14 @@ impl Device<'_> {
 /// Runs `run` on the canonical CPU and on every CUDA device there is, and compares all outputs.
 pub fn same(what: &str, run: impl Fn(&Device<'_>) -> Bits) {
     let cpu = Cpu::new(Level::PORTABLE, 1).unwrap();
-    let want = run(&Device(&cpu));
-    each_door(|kernels, door| {
-        for ((name, want), (_, got)) in want.iter().zip(run(&Device(kernels))) {
+    let mut wanted = Vec::<(TensorCore, Bits)>::new();
+    each_door(|cuda, door| {
+        let core = core_of(cuda);
+        if !wanted.iter().any(|(of, _)| *of == core) {
+            wanted.push((core, run(&Device(&cpu, core))));
+        }
+        let want = wanted.iter().find(|(of, _)| *of == core).unwrap();
+        for ((name, want), (_, got)) in want.1.iter().zip(run(&Device(cuda, core))) {
             let wrong = want.iter().zip(&got).position(|(want, got)| want != got);
             if let Some(i) = wrong {
                 let count = want.iter().zip(&got).filter(|(want, got)| want != got).count();

@@ -1,12 +1,10 @@
 //! Matrix products in every profile and layout.
 
-use neuroshard::ops::Precision;
-use neuroshard::ops::TensorCore;
 use neuroshard::ops::matmul;
 use neuroshard::ops::matmul::Start;
 use neuroshard::tensor::DType;
 
-use crate::case::{paint, same};
+use crate::case::{Profile, paint, same};
 
 /// Rows, inputs, outputs.
 const SHAPES: &[(usize, usize, usize)] = &[
@@ -19,14 +17,14 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (33, 200, 66),  // more tiles of k than stages
 ];
 
-const PRECISIONS: [Precision; 3] =
-    [Precision::F32, Precision::Bf16, Precision::Tc(TensorCore::Hopper)];
+const PROFILES: [Profile; 3] = [Profile::F32, Profile::Bf16, Profile::Tc];
 
 #[test]
 fn products_are_the_same() {
-    for precision in PRECISIONS {
+    for profile in PROFILES {
         for &(n, i, o) in SHAPES {
-            same(&format!("matmul {precision:?} {n} x {i} x {o}"), |device| {
+            same(&format!("matmul {profile:?} {n} x {i} x {o}"), |device| {
+                let precision = device.precision(profile);
                 let t = precision.activations();
                 let inp = device.put(t, &[n, i], &wide(n * i, 1009));
                 let weight = device.put(t, &[o, i], &wide(o * i, 997));
