@@ -93,14 +93,10 @@ impl Device<'_> {
 /// Runs `run` on the canonical CPU and on every CUDA device there is, and compares all outputs.
 pub fn same(what: &str, run: impl Fn(&Device<'_>) -> Bits) {
     let cpu = Cpu::new(Level::PORTABLE, 1).unwrap();
-    let mut wanted = Vec::<(TensorCore, Bits)>::new();
     each_door(|cuda, door| {
         let core = core_of(cuda);
-        if !wanted.iter().any(|(of, _)| *of == core) {
-            wanted.push((core, run(&Device(&cpu, core))));
-        }
-        let want = wanted.iter().find(|(of, _)| *of == core).unwrap();
-        for ((name, want), (_, got)) in want.1.iter().zip(run(&Device(cuda, core))) {
+        let want = run(&Device(&cpu, core));
+        for ((name, want), (_, got)) in want.iter().zip(run(&Device(cuda, core))) {
             let wrong = want.iter().zip(&got).position(|(want, got)| want != got);
             if let Some(i) = wrong {
                 let count = want.iter().zip(&got).filter(|(want, got)| want != got).count();
