@@ -58,11 +58,7 @@ fn check(profile: Profile, [sequences, seq_len, heads, kv_heads, head_dim]: [usi
             precision,
         };
         attention::backward(device.0, args).unwrap();
-        vec![
-            ("out", device.bits(&out)),
-            ("lse", device.bits(&lse)),
-            ("dqkv", device.bits(&dqkv)),
-        ]
+        vec![("out", device.bits(&out)), ("lse", device.bits(&lse)), ("dqkv", device.bits(&dqkv))]
     });
 }
 

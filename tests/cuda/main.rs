@@ -4,45 +4,24 @@
 //! `scripts/build-emulator.sh` makes the emulator; NEUROSHARD_EMULATOR names another, and then it
 //! must be there.
 
+mod attention;
+mod case;
 mod elementwise;
-mod rmsnorm;
+mod products;
+mod rows;
+mod tensors;
 
 use std::env;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use half::bf16;
-use neuroshard::backend::cpu::Cpu;
-use neuroshard::backend::cpu::Level;
 use neuroshard::backend::cuda::Cuda;
 use neuroshard::backend::cuda::door::Door;
 use neuroshard::backend::cuda::driver::Gpu;
 use neuroshard::backend::cuda::emulator::Emulator;
 use neuroshard::backend::cuda::emulator::Order;
 use neuroshard::backend::cuda::graphs::Graphs;
-use neuroshard::ops;
-use neuroshard::ops::Kernels;
 use neuroshard::ops::TensorCore;
-use neuroshard::tensor::Element;
-use neuroshard::tensor::Tensor;
-use neuroshard::tensor::View;
-use neuroshard::tensor::ViewMut;
-
-/// Rows by columns, each for a reason.
-const SHAPES: &[(usize, usize)] = &[
-    (0, 5),    // nothing
-    (1, 1),    // one
-    (3, 7),    // below 16 bytes of anything
-    (5, 8),    // 16 bytes of bf16
-    (7, 17),   // rows that start at any address
-    (3, 127),  // below a turn of a warp
-    (5, 128),  // at it
-    (6, 129),  // above it
-    (2, 257),  // two turns and one
-    (9, 520),  // whole 16 bytes, no whole turn, more rows than warps of a block
-    (33, 768), // a model's
-    (5, 2051), // large, and sharing no factor with anything
-];
 
 /// Calls `test` with the kernels of each CUDA device there is, and its name.
 fn each_door(test: impl Fn(&Cuda, &str)) {
@@ -93,55 +72,9 @@ fn gpus() -> Vec<(Cuda, String)> {
 }
 
 /// The tensor cores of a device.
-#[allow(dead_code, reason = "for matrix products and attention")]
 fn core_of(cuda: &Cuda) -> TensorCore {
     match cuda.door().compute_capability() {
         (8, _) => TensorCore::Ampere,
         _ => TensorCore::Hopper,
-    }
-}
-
-/// The CPU at its plainest.
-fn cpu() -> Cpu {
-    Cpu::new(Level::PORTABLE, 1).unwrap()
-}
-
-/// A tensor on the device with the elements `data`.
-fn upload<E: Element>(cuda: &Cuda, data: &[E], shape: &[usize]) -> Tensor {
-    let mut tensor = cuda.zeros(E::DTYPE, shape).unwrap();
-    ops::elementwise::copy(cuda, tensor.view_mut(), View::of(data, shape)).unwrap();
-    tensor
-}
-
-/// The elements of a tensor on the device.
-fn download<E: Element>(cuda: &Cuda, tensor: &Tensor) -> Vec<E> {
-    let shape = tensor.shape();
-    let mut data = vec![E::zeroed(); shape.len()];
-    ops::elementwise::copy(cuda, ViewMut::of(&mut data, &shape), tensor.view()).unwrap();
-    data
-}
-
-/// `n` numbers of a prime period, of size up to 1, with some subnormal ones and zeros of both signs.
-fn paint(n: usize, period: usize) -> Vec<f32> {
-    let number = |i: usize| {
-        let x = ((i * 7919 % period) as f32 + 0.5) / period as f32 * 2.0 - 1.0;
-        match i * 31 % period {
-            3 => x * 1e-39,
-            5 => -0.0,
-            7 => 0.0,
-            11 => x * 1e-20,
-            _ => x,
-        }
-    };
-    (0..n).map(number).collect()
-}
-
-/// Equal bits; any NaN equals any other.
-fn assert_bits<E: Element + Into<f32>>(what: &str, got: &[E], want: &[E]) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        let (got, want): (f32, f32) = (got.into(), want.into());
-        let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
-        assert!(same, "{what}: [{i}] is {got:e}, not {want:e}");
     }
 }

@@ -84,8 +84,10 @@ fn rope_is_the_same() {
         for (b, t, heads, all, d) in [(1, 1, 1, 1, 2), (2, 5, 4, 6, 6), (3, 7, 2, 3, 32)] {
             same(&format!("rope {dtype:?} {b} x {t} x {heads} of {all} x {d}"), |device| {
                 let (n, width, positions) = (b * t, all * d, t + 3);
-                let cos = device.put(DType::F32, &[positions, d / 2], &paint(positions * d / 2, 53));
-                let sin = device.put(DType::F32, &[positions, d / 2], &paint(positions * d / 2, 59));
+                let cos =
+                    device.put(DType::F32, &[positions, d / 2], &paint(positions * d / 2, 53));
+                let sin =
+                    device.put(DType::F32, &[positions, d / 2], &paint(positions * d / 2, 59));
                 let rotate = |direction| {
                     let mut x = device.put(dtype, &[n, width], &paint(n * width, 1009));
                     let args = rope::Rotate {

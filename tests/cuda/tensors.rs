@@ -88,7 +88,8 @@ fn elementwise_operations_are_the_same() {
             elementwise::round(device.0, rounded.view_mut(), inp.view()).unwrap();
             let mut widened = device.nans(DType::F32, &[n]);
             elementwise::widen(device.0, widened.view_mut(), rounded.view()).unwrap();
-            outputs.extend([("rounded", device.bits(&rounded)), ("widened", device.bits(&widened))]);
+            outputs
+                .extend([("rounded", device.bits(&rounded)), ("widened", device.bits(&widened))]);
             outputs
         });
     }
