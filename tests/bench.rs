@@ -1,6 +1,7 @@
 //! The cases of `neuroshard bench`: that all run, count what they should, and find what is wrong.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
@@ -20,9 +21,14 @@ use neuroshard::bench::equal::Verdict;
 use neuroshard::bench::equal::check;
 use neuroshard::bench::measure;
 use neuroshard::bench::svg;
+use neuroshard::bench::sweep::SweepError;
+use neuroshard::bench::sweep::sweep;
+use neuroshard::bench::tensor_core::CLASSES;
+use neuroshard::bench::tensor_core::compare;
 use neuroshard::model::Config;
 use neuroshard::ops::Kernels;
 use neuroshard::ops::Precision;
+use neuroshard::ops::TensorCore;
 use neuroshard::ops::elementwise;
 use neuroshard::tensor::DType;
 
@@ -154,4 +160,36 @@ fn the_roofline_has_axes_roofs_and_points() {
     }
     // Nothing measured is a picture too.
     assert!(svg(&[], &[], "empty").ends_with("</svg>\n"));
+}
+
+/// Kernels of so many threads, as if that were a launch parameter.
+fn of_threads(threads: usize) -> Arc<dyn Kernels> {
+    Arc::new(Cpu::new(Level::PORTABLE, threads).unwrap())
+}
+
+#[test]
+fn a_sweep_chooses_among_equals_and_finds_others() {
+    let case = one("swiglu", "forward", &[7, 40]);
+    let choice = sweep(&[&case], (&[1, 2], 1), &of_threads, &Effort::QUICK).unwrap();
+    assert_eq!(choice.times.iter().map(|(value, _)| *value).collect::<Vec<_>>(), [1, 2]);
+    assert!([1, 2].contains(&choice.value));
+    let case = planted(|kernels| if kernels.describe().contains("2 threads") { 0.5 } else { 0.25 });
+    let found = sweep(&[&case], (&[1, 2], 1), &of_threads, &Effort::QUICK);
+    assert!(matches!(found, Err(SweepError::Unequal { value: 2, usual: 1, .. })), "{found:?}");
+}
+
+#[test]
+fn random_products_follow_the_model_and_another_core_does_not() {
+    let (best, portable) = (cpu(Level::best()), cpu(Level::PORTABLE));
+    let (hopper, ampere) = (TensorCore::Hopper, TensorCore::Ampere);
+    for core in [hopper, ampere] {
+        let found = compare((&best, core), (&portable, core), 40_000, &mut |_| true).unwrap();
+        assert_eq!(found.len(), CLASSES.len());
+        for tally in found {
+            assert!(tally.outputs > 0 && tally.different == 0, "{core:?}: {tally:?}");
+        }
+    }
+    let found = compare((&best, ampere), (&portable, hopper), 40_000, &mut |_| true).unwrap();
+    let blind: Vec<_> = found.iter().filter(|t| t.different == 0 || t.first.is_none()).collect();
+    assert!(blind.is_empty(), "these classes cannot tell the cores apart: {blind:?}");
 }

@@ -4,6 +4,7 @@
 
 pub mod cpu;
 pub mod cuda;
+pub mod tuning;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,6 +12,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
+
+use tuning::Launches;
+use tuning::Tuning;
 
 use crate::ops::Kernels;
 use crate::ops::TensorCore;
@@ -37,6 +41,9 @@ pub struct Config {
     /// The library of kind `emulator`, made by scripts/build-emulator.sh. Default: what the variable
     /// NEUROSHARD_EMULATOR names, else `target/emulator/libneuroshard_emulator.so`.
     pub emulator: Option<PathBuf>,
+    /// A file of launch parameters for kinds `cuda` and `emulator`, as `neuroshard bench kernels
+    /// --sweep` writes it. Default: none. It changes speed, never results.
+    pub tuning: Option<PathBuf>,
 }
 
 /// What computes.
@@ -55,7 +62,7 @@ pub enum Kind {
 impl Default for Config {
     fn default() -> Self {
         let kind = Kind::default();
-        Self { kind, level: "auto".into(), threads: 0, index: None, emulator: None }
+        Self { kind, level: "auto".into(), threads: 0, index: None, emulator: None, tuning: None }
     }
 }
 
@@ -76,18 +83,63 @@ impl fmt::Display for Unavailable {
 
 /// Opens the device that `config` names.
 pub fn select(config: &Config) -> Result<Arc<dyn Kernels>, Unavailable> {
+    if config.kind == Kind::Cpu {
+        return match &config.tuning {
+            None => Ok(Arc::new(host(config)?)),
+            Some(_) => {
+                let reason = "a CPU has no launch parameters; leave it out".into();
+                Err(Unavailable { key: "device.tuning", reason })
+            }
+        };
+    }
+    let device = gpu(config)?;
+    let Some(tuning) = tuning(config)? else { return Ok(Arc::new(device)) };
+    let described = device.describe();
+    if !tuning.is_for(&described) {
+        let reason = format!(
+            "it was measured on {}, and this is {described}; `neuroshard bench kernels --sweep` \
+             writes one for this device",
+            tuning.device
+        );
+        return Err(Unavailable { key: "device.tuning", reason });
+    }
+    Ok(Arc::new(device.launching(tuning.launch)))
+}
+
+/// The tuning file that `config` names.
+pub fn tuning(config: &Config) -> Result<Option<Tuning>, Unavailable> {
+    let loaded = config.tuning.as_deref().map(Tuning::load).transpose();
+    loaded.map_err(|reason| Unavailable { key: "device.tuning", reason })
+}
+
+/// Makes kernels of one device with other launch parameters.
+pub type Tunable = Box<dyn Fn(Launches) -> Arc<dyn Kernels>>;
+
+/// Opens the device that `config` names to be tuned; none where there is nothing to tune.
+pub fn tunable(config: &Config) -> Result<Option<Tunable>, Unavailable> {
+    if config.kind == Kind::Cpu {
+        return Ok(None);
+    }
+    let device = gpu(config)?;
+    Ok(Some(Box::new(move |launches| Arc::new(device.launching(launches)))))
+}
+
+/// A GPU, or what plays one.
+fn gpu(config: &Config) -> Result<cuda::Cuda, Unavailable> {
     match config.kind {
-        Kind::Cpu => Ok(Arc::new(host(config)?)),
+        Kind::Cpu => {
+            Err(Unavailable { key: "device.kind", reason: "a CPU is no GPU; say cuda".into() })
+        }
         Kind::Cuda => {
             let gpu = Gpu::open(config.index.unwrap_or(0))
                 .map_err(|e| Unavailable { key: "device.kind", reason: e.to_string() })?;
-            Ok(Arc::new(cuda::Cuda::new(Arc::new(Graphs::new(Arc::new(gpu))))))
+            Ok(cuda::Cuda::new(Arc::new(Graphs::new(Arc::new(gpu)))))
         }
         Kind::Emulator => {
             let path = config.emulator.clone().unwrap_or_else(Emulator::usual_path);
             let door = Emulator::open(&path, TensorCore::default(), Order::default())
                 .map_err(|e| Unavailable { key: "device.emulator", reason: e.to_string() })?;
-            Ok(Arc::new(cuda::Cuda::new(Arc::new(door))))
+            Ok(cuda::Cuda::new(Arc::new(door)))
         }
     }
 }

@@ -6,6 +6,7 @@ use super::generate::{Choice, continue_text};
 use super::output::Stdout;
 use super::ranks::Rank;
 use super::{Failure, device};
+use crate::backend;
 use crate::config::RunConfig;
 use crate::data::Dataset;
 use crate::data::Loader;
@@ -36,6 +37,9 @@ pub fn before(
         dims.vocab
     ))?;
     out.line(format_args!("device    {}, profile {}", kernels.describe(), plan.precision.name()))?;
+    if let (Some(tuning), Some(path)) = (backend::tuning(&config.device)?, &config.device.tuning) {
+        out.line(format_args!("tuning    {}: {}", path.display(), tuning.hash()))?;
+    }
     let dataset = loader.dataset();
     match (&config.data.dir, dataset.entropy_floor()) {
         (Some(dir), _) => out.line(format_args!(

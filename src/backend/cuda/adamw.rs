@@ -56,7 +56,11 @@ impl Kernel for Cuda {
         let bytes: &[u8] = bytemuck::cast_slice(&table);
         self.with_scratch(OP, bytes.len(), |at| {
             self.door.write(at, bytes).map_err(|fault| self.failed(OP, fault))?;
-            let call = self.kernel(OP, "adamw_update").grid([blocks, 1, 1]).block([256, 1, 1]);
+            let call = self.kernel(OP, "adamw_update").grid([blocks, 1, 1]).block([
+                self.launches.adamw_threads,
+                1,
+                1,
+            ]);
             let call = call.pointer(at).extent(table.len()).f32(scalars.grad_scale);
             let call = call.f32(scalars.beta1).f32(scalars.one_minus_beta1).f32(scalars.beta2);
             let call = call.f32(scalars.one_minus_beta2).f32(scalars.step_size);

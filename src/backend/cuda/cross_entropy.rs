@@ -16,7 +16,7 @@ impl Kernel for Cuda {
         let losses = self.at_mut("cross_entropy::forward losses", &mut args.losses, DType::F32)?;
         let logits = self.at("cross_entropy::forward logits", args.logits, t)?;
         let targets = self.at("cross_entropy::forward targets", args.targets, DType::U32)?;
-        let (kernel, shared) = match way(t, vocab, logits) {
+        let (kernel, shared) = match self.way(t, vocab, logits) {
             Way::F32 => ("cross_entropy_forward_f32", 0),
             Way::F32Any => ("cross_entropy_forward_f32_any", 0),
             Way::Cached => ("cross_entropy_forward_bf16_cached", vocab * 2),
@@ -37,7 +37,7 @@ impl Kernel for Cuda {
         let logits = self.at_mut(LOGITS, &mut args.logits, t)?;
         let targets = args.targets;
         let targets = self.at("cross_entropy::forward_backward targets", targets, DType::U32)?;
-        let (kernel, shared) = match way(t, vocab, logits) {
+        let (kernel, shared) = match self.way(t, vocab, logits) {
             Way::F32 => ("cross_entropy_forward_backward_f32", 0),
             Way::F32Any => ("cross_entropy_forward_backward_f32_any", 0),
             Way::Cached => ("cross_entropy_forward_backward_bf16_cached", vocab * 2),
@@ -60,13 +60,17 @@ enum Way {
     Bf16Any,
 }
 
-fn way(dtype: DType, vocab: usize, logits: Address) -> Way {
-    match (dtype, whole_runs(dtype, vocab, &[logits])) {
-        (DType::Bf16, true) if vocab * 2 <= CACHE_AT_MOST => Way::Cached,
-        (DType::Bf16, true) => Way::Bf16,
-        (DType::Bf16, false) => Way::Bf16Any,
-        (_, true) => Way::F32,
-        (_, false) => Way::F32Any,
+impl Cuda {
+    fn way(&self, dtype: DType, vocab: usize, logits: Address) -> Way {
+        match (dtype, whole_runs(dtype, vocab, &[logits])) {
+            (DType::Bf16, true) if vocab * 2 <= self.launches.cross_entropy_cache_kib << 10 => {
+                Way::Cached
+            }
+            (DType::Bf16, true) => Way::Bf16,
+            (DType::Bf16, false) => Way::Bf16Any,
+            (_, true) => Way::F32,
+            (_, false) => Way::F32Any,
+        }
     }
 }
 
@@ -74,6 +78,3 @@ fn way(dtype: DType, vocab: usize, logits: Address) -> Way {
 fn threads(dtype: DType) -> usize {
     if dtype == DType::Bf16 { 256 } else { 32 }
 }
-
-/// Two rows per multiprocessor on Hopper.
-const CACHE_AT_MOST: usize = 100 << 10;

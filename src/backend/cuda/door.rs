@@ -8,6 +8,8 @@ use std::any::Any;
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
 /// A device address; null where there is no memory (an empty tensor).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,6 +185,16 @@ pub trait Door: Debug + Send + Sync {
     /// Whether the device has come to `mark`; tells of failures on the way there.
     fn passed(&self, _mark: &Mark) -> Result<bool, Fault> {
         self.synchronize().map(|()| true)
+    }
+    /// How long the device takes for what `work` asks of it, and waits for it. A door to a GPU takes
+    /// the time between two events in the stream, which does not count the way there; by default it
+    /// is the time that the host sees.
+    fn time(&self, work: &mut dyn FnMut()) -> Result<Duration, Fault> {
+        self.synchronize()?;
+        let start = Instant::now();
+        work();
+        self.synchronize()?;
+        Ok(start.elapsed())
     }
     /// What other libraries of NVIDIA's need to work on this stream; none where they cannot.
     fn stream(&self) -> Option<Stream> {

@@ -22,7 +22,9 @@ impl Kernel for Cuda {
         }
         let bf16 = t == DType::Bf16;
         let kernel = if bf16 { "elementwise_fill_bf16" } else { "elementwise_fill_f32" };
-        let call = self.kernel("elementwise::fill", kernel).threads(count, THREADS);
+        let call = self
+            .kernel("elementwise::fill", kernel)
+            .threads(count, self.launches.elementwise_threads);
         call.pointer(at).f32(value).count(count).launch()
     }
 
@@ -70,7 +72,9 @@ impl Kernel for Cuda {
         let count = out.shape().len();
         let out = self.at_mut("elementwise::round out", &mut out, DType::Bf16)?;
         let inp = self.at("elementwise::round inp", inp, DType::F32)?;
-        let call = self.kernel("elementwise::round", "elementwise_round").threads(count, THREADS);
+        let call = self
+            .kernel("elementwise::round", "elementwise_round")
+            .threads(count, self.launches.elementwise_threads);
         call.pointer(out).pointer(inp).count(count).launch()
     }
 
@@ -78,7 +82,9 @@ impl Kernel for Cuda {
         let count = out.shape().len();
         let out = self.at_mut("elementwise::widen out", &mut out, DType::F32)?;
         let inp = self.at("elementwise::widen inp", inp, DType::Bf16)?;
-        let call = self.kernel("elementwise::widen", "elementwise_widen").threads(count, THREADS);
+        let call = self
+            .kernel("elementwise::widen", "elementwise_widen")
+            .threads(count, self.launches.elementwise_threads);
         call.pointer(out).pointer(inp).count(count).launch()
     }
 
@@ -121,7 +127,9 @@ impl Cuda {
             (_, false) => "elementwise_add_f32_any",
         };
         let runs = (count * t.size_bytes()).div_ceil(16);
-        let call = self.kernel("elementwise::add", kernel).threads(runs, THREADS);
+        let call = self
+            .kernel("elementwise::add", kernel)
+            .threads(runs, self.launches.elementwise_threads);
         call.pointer(out).pointer(inp).count(count).launch()
     }
 }

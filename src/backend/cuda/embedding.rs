@@ -15,7 +15,7 @@ impl Kernel for Cuda {
         let kernel = if bf16 { "embedding_forward_bf16" } else { "embedding_forward_f32" };
         self.kernel("embedding::forward", kernel)
             .grid([rows, 1, 1])
-            .block([128, 1, 1])
+            .block([self.launches.embedding_threads, 1, 1])
             .pointer(self.at_mut("embedding::forward out", &mut args.out, t)?)
             .pointer(self.at("embedding::forward tokens", args.tokens, DType::U32)?)
             .pointer(self.at("embedding::forward table", args.table, t)?)
@@ -34,7 +34,7 @@ impl Kernel for Cuda {
             return Ok(());
         }
         self.kernel("embedding::backward", kernel)
-            .grid([vocab.min(self.blocks_at_once()), 1, 1])
+            .grid([vocab.min(self.launches.embedding_blocks), 1, 1])
             .block([256, 1, 1])
             .pointer(self.at_mut("embedding::backward dtable", &mut args.dtable, DType::F32)?)
             .pointer(self.at("embedding::backward tokens", args.tokens, DType::U32)?)

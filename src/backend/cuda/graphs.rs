@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::time::Duration;
 
 use super::door::Address;
 use super::door::Door;
@@ -183,6 +184,16 @@ impl Door for Graphs {
 
     fn passed(&self, mark: &Mark) -> Result<bool, Fault> {
         self.door.passed(mark)
+    }
+
+    fn time(&self, work: &mut dyn FnMut()) -> Result<Duration, Fault> {
+        self.flush(&mut self.state())?;
+        let mut handed_over = Ok(());
+        let took = self.door.time(&mut || {
+            work();
+            handed_over = self.flush(&mut self.state());
+        });
+        handed_over.and(took)
     }
 
     fn stream(&self) -> Option<Stream> {

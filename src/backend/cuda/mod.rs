@@ -7,6 +7,7 @@ mod adamw;
 mod attention;
 mod beside;
 mod buffer;
+mod ceiling;
 mod cross_entropy;
 mod digest;
 pub mod door;
@@ -27,12 +28,14 @@ mod swiglu;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use beside::Beside;
 use buffer::Buffer;
 use door::Door;
 use scratch::Scratch;
 
+use crate::backend::tuning::Launches;
 use crate::ops::Kernels;
 use crate::ops::OpError;
 use crate::ops::Precision;
@@ -45,12 +48,18 @@ use crate::tensor::Tensor;
 pub struct Cuda {
     door: Arc<dyn Door>,
     scratch: Arc<Scratch>,
+    launches: Launches,
 }
 
 impl Cuda {
     /// On the device behind `door`.
     pub fn new(door: Arc<dyn Door>) -> Self {
-        Self { door, scratch: Arc::default() }
+        Self { door, scratch: Arc::default(), launches: Launches::default() }
+    }
+
+    /// The same device and scratch memory, with other launch parameters.
+    pub fn launching(&self, launches: Launches) -> Self {
+        Self { launches, ..self.clone() }
     }
 
     /// The device.
@@ -98,6 +107,21 @@ impl Kernels for Cuda {
 
     fn device(&self) -> Option<&dyn Any> {
         Some(self)
+    }
+
+    fn synchronize(&self) -> Result<(), OpError> {
+        self.door.synchronize().map_err(|fault| self.failed("synchronize", fault))
+    }
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<(), OpError>) -> Result<Duration, OpError> {
+        let mut outcome = Ok(());
+        let took = self.door.time(&mut || outcome = work());
+        outcome?;
+        took.map_err(|fault| self.failed("time", fault))
+    }
+
+    fn product_rate(&self, precision: Precision) -> Result<f64, OpError> {
+        self.multiply_adds(precision)
     }
 }
 

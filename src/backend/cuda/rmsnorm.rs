@@ -24,7 +24,11 @@ impl Kernel for Cuda {
             (_, true) => "rmsnorm_forward_f32",
             (_, false) => "rmsnorm_forward_f32_any",
         };
-        let call = self.kernel(OP, kernel).warps(rows, ROWS).pointer(out).pointer(rstd);
+        let call = self
+            .kernel(OP, kernel)
+            .warps(rows, self.launches.rmsnorm_rows)
+            .pointer(out)
+            .pointer(rstd);
         let call = call.pointer(inp).pointer(weight);
         call.count(rows).extent(columns).f32(args.eps).launch()
     }
@@ -45,7 +49,11 @@ impl Kernel for Cuda {
             (_, true) => "rmsnorm_forward_residual_f32",
             (_, false) => "rmsnorm_forward_residual_f32_any",
         };
-        let call = self.kernel(OP, kernel).warps(rows, ROWS).pointer(out).pointer(rstd);
+        let call = self
+            .kernel(OP, kernel)
+            .warps(rows, self.launches.rmsnorm_rows)
+            .pointer(out)
+            .pointer(rstd);
         let call = call.pointer(sum).pointer(residual).pointer(inp).pointer(weight);
         call.count(rows).extent(columns).f32(args.eps).launch()
     }
@@ -62,7 +70,11 @@ impl Kernel for Cuda {
         let rstd = self.at("rmsnorm::backward rstd", args.rstd, DType::F32)?;
         let aligned = whole_runs(t, columns, &[dinp, dout, inp]);
         let input = |kernel| {
-            let call = self.kernel(OP, kernel).warps(rows, ROWS).pointer(dinp).pointer(dout);
+            let call = self
+                .kernel(OP, kernel)
+                .warps(rows, self.launches.rmsnorm_rows)
+                .pointer(dinp)
+                .pointer(dout);
             call.pointer(inp).pointer(weight).pointer(rstd).count(rows).extent(columns).launch()
         };
         if t == DType::F32 {
@@ -105,8 +117,6 @@ pub(super) fn whole_runs(dtype: DType, columns: usize, at: &[Address]) -> bool {
     (columns * dtype.size_bytes()).is_multiple_of(16) && at.iter().all(|a| a.0.is_multiple_of(16))
 }
 
-/// Rows of a block.
-const ROWS: usize = 8;
 /// Threads of a block that has one per column.
 const COLUMNS: usize = 128;
 /// Rows in a group of the weight's gradient, and partials of its sum: docs/ARITHMETIC.md, 16.5.

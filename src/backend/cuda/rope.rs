@@ -15,7 +15,7 @@ impl Kernel for Cuda {
         let kernel = if t == DType::Bf16 { "rope_rotate_bf16" } else { "rope_rotate_f32" };
         let pairs = rows * args.heads * half;
         self.kernel("rope::rotate", kernel)
-            .threads(pairs, 256)
+            .threads(pairs, self.launches.rope_threads)
             .pointer(self.at_mut("rope::rotate x", &mut args.x, t)?)
             .pointer(self.at("rope::rotate cos", args.cos, DType::F32)?)
             .pointer(self.at("rope::rotate sin", args.sin, DType::F32)?)

@@ -20,7 +20,9 @@ impl Kernel for Cuda {
             (_, true) => "swiglu_forward_f32",
             (_, false) => "swiglu_forward_f32_any",
         };
-        let call = self.kernel("swiglu::forward", kernel).threads(runs(t, rows, ffn), THREADS);
+        let call = self
+            .kernel("swiglu::forward", kernel)
+            .threads(runs(t, rows, ffn), self.launches.swiglu_threads);
         call.pointer(out).pointer(inp).count(rows).extent(ffn).launch()
     }
 
@@ -36,7 +38,9 @@ impl Kernel for Cuda {
             (_, true) => "swiglu_backward_f32",
             (_, false) => "swiglu_backward_f32_any",
         };
-        let call = self.kernel("swiglu::backward", kernel).threads(runs(t, rows, ffn), THREADS);
+        let call = self
+            .kernel("swiglu::backward", kernel)
+            .threads(runs(t, rows, ffn), self.launches.swiglu_threads);
         call.pointer(dinp).pointer(dout).pointer(inp).count(rows).extent(ffn).launch()
     }
 }
@@ -45,5 +49,3 @@ impl Kernel for Cuda {
 fn runs(dtype: DType, rows: usize, columns: usize) -> usize {
     rows * (columns * dtype.size_bytes()).div_ceil(16)
 }
-
-const THREADS: usize = 256;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Common, models, shapes};
+use super::sweep::Swept;
+use super::{Common, models, shapes, sweep};
 use crate::backend::Kind;
 use crate::bench::Case;
 use crate::bench::Ceilings;
@@ -21,7 +22,7 @@ use crate::bench::Selection;
 use crate::bench::measure;
 use crate::bench::svg;
 use crate::cli::output::Stdout;
-use crate::cli::{Ending, Failure};
+use crate::cli::{Ending, Failure, device};
 use crate::ops::Kernels;
 
 /// Arguments of `bench kernels`.
@@ -51,6 +52,12 @@ pub struct Args {
     /// Two calls each and small flushes: tries everything, and its numbers mean nothing.
     #[arg(long)]
     quick: bool,
+    /// Before that, measures which launch parameters are fastest, and writes them to --table.
+    #[arg(long)]
+    sweep: bool,
+    /// The file that a sweep writes, for device.tuning.
+    #[arg(long, value_name = "FILE", default_value = "tuning.toml")]
+    table: PathBuf,
 }
 
 /// Runs the command; it fails at the end if a case could not be measured.
@@ -74,7 +81,11 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let cases = selection.cases()?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let mut json = args.json.as_deref().map(create).transpose()?;
-    let kernels = args.common.open(&config)?;
+    let mut device = config.device.clone();
+    if args.sweep && sweep::run(&device, &cases, &effort, &args.table, out)? == Swept::Written {
+        device.tuning = Some(args.table.clone());
+    }
+    let kernels = device::open(&device)?;
     let origin = Origin::of(kernels.describe());
     let report = all(kernels.as_ref(), &cases, &effort, &origin, &mut json, out)?;
     if let Some(path) = &args.svg {

@@ -2,6 +2,8 @@
 
 mod equal;
 mod kernels;
+mod sweep;
+mod tensor_core;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +25,8 @@ pub enum Command {
     Kernels(kernels::Args),
     /// Runs operations many times at awkward shapes and compares the bits, also with the CPU's.
     Equal(equal::Args),
+    /// Compares random tensor-core products with the model of docs/ARITHMETIC.md, bit by bit.
+    TensorCore(tensor_core::Args),
 }
 
 /// Runs the command.
@@ -30,6 +34,7 @@ pub fn run(command: &Command, out: &mut Stdout) -> Result<Ending, Failure> {
     match command {
         Command::Kernels(args) => kernels::run(args, out),
         Command::Equal(args) => equal::run(args, out),
+        Command::TensorCore(args) => tensor_core::run(args, out),
     }
 }
 

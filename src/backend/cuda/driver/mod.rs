@@ -13,6 +13,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use cudarc::driver::result;
 use cudarc::driver::result::stream::StreamKind;
@@ -195,6 +196,19 @@ impl Door for Gpu {
         done.map_err(|e| self.context.fault("cuStreamSynchronize", e))
     }
 
+    fn time(&self, work: &mut dyn FnMut()) -> Result<Duration, Fault> {
+        self.context.bind()?;
+        let [start, end] = [Event::timed(&self.context)?, Event::timed(&self.context)?];
+        start.record(&self.context, self.stream.0)?;
+        work();
+        end.record(&self.context, self.stream.0)?;
+        self.synchronize()?;
+        // SAFETY: both events are alive, keep times, and have passed.
+        let ms = unsafe { result::event::elapsed(start.0, end.0) };
+        let ms = ms.map_err(|e| self.context.fault("cuEventElapsedTime", e))?;
+        Ok(Duration::from_secs_f64(f64::from(ms).max(0.0) / 1e3))
+    }
+
     fn record(&self, work: &[Work]) -> Result<Option<GraphId>, Fault> {
         self.context.bind()?;
         let graph = Graph::capture(self, work)?;
@@ -268,7 +282,16 @@ unsafe impl Sync for Event {}
 
 impl Event {
     fn new(context: &Context) -> Result<Self, Fault> {
-        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING);
+        Self::with(context, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    /// One that keeps the time at which it passed.
+    fn timed(context: &Context) -> Result<Self, Fault> {
+        Self::with(context, sys::CUevent_flags::CU_EVENT_DEFAULT)
+    }
+
+    fn with(context: &Context, flags: sys::CUevent_flags) -> Result<Self, Fault> {
+        let event = result::event::create(flags);
         Ok(Self(event.map_err(|e| context.fault("cuEventCreate", e))?))
     }
 

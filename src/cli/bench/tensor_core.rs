@@ -1,0 +1,73 @@
+//! `neuroshard bench tensor-core`: random products against the model, bit by bit.
+
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::backend;
+use crate::backend::Kind;
+use crate::bench::tensor_core::compare;
+use crate::cli::output::Stdout;
+use crate::cli::{Ending, Failure, device};
+use crate::config::RunConfig;
+use crate::ops::Precision;
+use crate::train::Numerics;
+use crate::train::Profile;
+
+/// Arguments of `bench tensor-core`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A run file; of it [device] and numerics.tensor_core count.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Lays a value over the run file, such as device.kind=cuda or numerics.tensor_core=ampere.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    sets: Vec<String>,
+    /// Outputs to compare, at least.
+    #[arg(long, default_value_t = 1_000_000)]
+    outputs: u64,
+    /// Ends after so many seconds, with what has been compared by then; 0: when done.
+    #[arg(long, default_value_t = 0)]
+    seconds: u64,
+}
+
+/// Runs the command; it fails at the end if any output differed.
+pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
+    let config = RunConfig::load(args.config.as_deref(), &args.sets)?;
+    let numerics = Numerics { profile: Profile::Tc, ..config.numerics.clone() };
+    let Precision::Tc(core) = numerics.precision() else {
+        return Err("the tc profile has no tensor core".into());
+    };
+    let kernels = device::open(&config.device)?;
+    // The model is the CPU's; a CPU is compared with its canonical level.
+    let level = if config.device.kind == Kind::Cpu { "portable" } else { "auto" };
+    let model =
+        device::open(&backend::Config { level: level.into(), ..backend::Config::default() })?;
+    out.line(format_args!(
+        "products of {} against the {core:?} model on {}",
+        kernels.describe(),
+        model.describe()
+    ))?;
+    let end = (args.seconds > 0).then(|| Instant::now() + Duration::from_secs(args.seconds));
+    let mut told = |_: u64| end.is_none_or(|end| Instant::now() < end);
+    let (of_device, of_model) = ((kernels.as_ref(), core), (model.as_ref(), core));
+    let tallies = compare(of_device, of_model, args.outputs, &mut told)?;
+    let (mut outputs, mut different) = (0, 0);
+    for tally in &tallies {
+        outputs += tally.outputs;
+        different += tally.different;
+        let class = format!("{:?}", tally.class);
+        out.line(format_args!(
+            "  {class:10} {:>12} outputs, {} different",
+            tally.outputs, tally.different
+        ))?;
+        if let Some(first) = &tally.first {
+            out.line(format_args!("    first: {first}"))?;
+        }
+    }
+    out.line(format_args!("{outputs} outputs, {different} of them different"))?;
+    if outputs < args.outputs {
+        out.line(format_args!("NOT ALL: {} were asked for, the time was up", args.outputs))?;
+    }
+    Ok(if different == 0 { Ending::Done } else { Ending::Failed })
+}
