@@ -9,9 +9,11 @@ use super::level::Level;
 use super::level::at_level;
 #[cfg(target_arch = "x86_64")]
 use super::matmul::pairs;
+use super::tc;
 use crate::ops::Precision;
 
-/// FLOP/s of this thread at `level`, with the instruction that products of `precision` use.
+/// FLOP/s of this thread at `level`, with the instruction that products of `precision` use; for
+/// `tc`, which has no such instruction, with its inner loop on packed factors in the first cache.
 ///
 /// The fastest of many bursts of some microseconds: whoever else uses the CPU slows down some
 /// of them, seldom all. Takes about a millisecond.
@@ -22,7 +24,10 @@ pub(super) fn flops_per_s(level: Level, precision: Precision) -> f64 {
     {
         return best(BURSTS, || pairs::burst(proof));
     }
-    let _ = precision;
+    if let Precision::Tc(core) = precision {
+        let mut burst = tc::Burst::new(level, core);
+        return best(BURSTS, || burst.run());
+    }
     fma_flops_per_s(level)
 }
 

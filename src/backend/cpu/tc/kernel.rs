@@ -1,5 +1,10 @@
 //! Chains of a tensor core's sums over packed factors, `MR` rows by two vectors of outputs.
 //!
+//! Sixteen products cost five operations (two multiplications, a conversion, an addition, and half
+//! of an addition and a maximum of exponents), and some fifteen for a group: six in all. Zen 4 does
+//! two operations of 512 bits a cycle, hence at best 10.7 FLOP a cycle, 40 GFLOP/s at 3.7 GHz; the
+//! loop reaches 32 there, and 22 with AVX2.
+//!
 //! With `M` the largest exponent field of a group's products and its accumulator (a product's is
 //! the sum of two, so that it is the exponent + 254), the unit of the sum is `2^(M - 254 - F)`. All
 //! terms times `2^(F + 254 - M)` lie below 2^27, so a conversion to integers cuts them, and sixteen

@@ -7,6 +7,7 @@
 //! and added there.
 
 pub(super) mod attention;
+mod burst;
 mod kernel;
 mod lanes;
 mod pack;
@@ -15,6 +16,8 @@ pub mod sum;
 
 #[cfg(test)]
 mod tests;
+
+pub(super) use burst::Burst;
 
 use super::Cpu;
 use crate::ops::OpError;
