@@ -148,3 +148,25 @@ fn an_old_library_is_refused() {
     let error = Library::from_calls(calls, "libnccl.so.2".into()).unwrap_err();
     assert!(matches!(error, Error::TooOld { have: Version(2, 17, 1), .. }), "{error}");
 }
+
+/// Where there is a real NCCL its functions are found, and say what they do.
+#[test]
+fn the_library_that_is_here_answers() {
+    let library = match super::probe() {
+        Ok(library) => library,
+        Err(why) => return println!("SKIPPED LOUDLY: no NCCL was asked. {why}"),
+    };
+    let id = NcclCommunicator::id(&library).unwrap();
+    assert!(id.0.iter().any(|byte| *byte != 0));
+    // Without a GPU this fails, in NCCL's own words; with one it is a group of one rank.
+    let gpu = FakeGpu::holding(vec![0; 64], "0");
+    let started = NcclCommunicator::start(&library, gpu, id, (0, 1), None, Duration::from_secs(60));
+    match started {
+        Ok(communicator) => communicator.check().unwrap(),
+        Err(Error::Call { cause, .. }) => {
+            assert!(cause.contains("(code "), "{cause}");
+            println!("{cause}");
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
