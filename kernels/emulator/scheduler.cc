@@ -48,6 +48,7 @@ int thread_count;
 namespace {
 
 constexpr size_t STACK_BYTES = 256 * 1024;
+IF_ASAN(constexpr size_t FRAME_BYTES = 16 * 1024;)
 constexpr int POISON = 0xff;  // NaN in f32, bf16 and f16
 
 dim3 grid_blocks, block_threads;
@@ -120,6 +121,8 @@ void start(Fiber& fiber, int number) {
   fiber.copies.clear();
   fiber.group = fiber.warp_syncs = 0;
   fiber.fake_stack = nullptr;
+  // The last block left the frame of `body` there, which never returned.
+  IF_ASAN(__asan_unpoison_memory_region(fiber.stack + STACK_BYTES - FRAME_BYTES, FRAME_BYTES));
   // Six registers of no meaning, the start, and a return address that is never used; so the stack is
   // aligned as the ABI asks at a function's first instruction.
   void** top = (void**)(fiber.stack + STACK_BYTES - 64);

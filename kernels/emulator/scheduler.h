@@ -32,6 +32,7 @@ void __tsan_release(void*);
 extern "C" {
 void __sanitizer_start_switch_fiber(void** save, const void* bottom, size_t bytes);
 void __sanitizer_finish_switch_fiber(void* save, const void** bottom, size_t* bytes);
+void __asan_unpoison_memory_region(const volatile void*, size_t bytes);
 }
 #define IF_ASAN(code) code
 #else

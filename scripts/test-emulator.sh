@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Checks the kernels without a GPU: builds the emulator, runs tests/cuda on it and records every launch,
+# then runs the launches again under AddressSanitizer and UndefinedBehaviorSanitizer, under
+# ThreadSanitizer (the small ones), and in three orders of threads. At last it plants bugs, one at a time,
+# and demands that each is caught. `--no-planted` leaves that out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v g++ >/dev/null; then
+  echo "SKIPPED LOUDLY: $(basename "$0"): g++ is missing (apt install g++)"
+  exit 0
+fi
+if [ ! -f target/cuda/nvidia/cu13/include/cuda_bf16.h ] && [ ! -f "${CUDA_HOME:-}/include/cuda_bf16.h" ]; then
+  echo "SKIPPED LOUDLY: $(basename "$0"): CUDA's headers are missing (scripts/setup-cuda.sh)"
+  exit 0
+fi
+
+out=target/emulator
+trace=$out/trace
+export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1:exitcode=66
+# A kernel that waits for what never comes, or for another block, would go on for ever.
+LIMIT_S=600
+
+# A race shows in a few small launches of a kernel as well as in many.
+tsan() { timeout $LIMIT_S "$1"/replay_tsan $trace --max-threads 8192 --per-kernel 3 "${@:2}"; }
+asan() { timeout $LIMIT_S "$1"/replay_asan $trace --per-kernel 12 "${@:2}"; }
+plain() { timeout $LIMIT_S "$1"/replay $trace "${@:2}"; }
+
+scripts/build-emulator.sh library replay replay_asan replay_tsan
+rm -f $trace
+NEUROSHARD_EMULATOR=$out/libneuroshard_emulator.so NEUROSHARD_EMULATOR_TRACE=$PWD/$trace \
+  cargo test --locked --test cuda
+[ -s $trace ] || { echo "FAIL: the tests recorded no launch" >&2; exit 1; }
+
+for order in ascending descending random; do
+  echo "-- $order order"
+  plain $out --order $order
+done
+echo "-- AddressSanitizer, UndefinedBehaviorSanitizer"
+asan $out
+echo "-- ThreadSanitizer"
+tsan $out
+[ "${1:-}" != --no-planted ] || exit 0
+
+# Planted bugs: file | start of the kernels' names | the line's number among those with the text | the text
+# | what stands there instead.
+PLANTED='
+elementwise.cu|elementwise_first|1|atomicMin(found, (unsigned long long)i)|*found = min(*found, (unsigned long long)i)
+cross_entropy.cu|cross_entropy|1|__syncthreads();|
+cross_entropy.cu|cross_entropy|2|__syncthreads();|
+cross_entropy.cu|cross_entropy|1|larger(a, b)|a
+embedding.cu|embedding_backward|1|__syncthreads();|
+embedding.cu|embedding_backward|2|__syncthreads();|
+embedding.cu|embedding_backward|3|__syncthreads();|
+embedding.cu|embedding_backward|1|n < rows && token < vocab|n <= rows \&\& token < vocab
+matmul.cu|matmul|1|__syncthreads();|
+matmul.cu|matmul|2|__syncthreads();|
+matmul.cu|matmul|1|[TILE + 1], tile_b|[TILE - 1], tile_b
+matmul.cu|matmul|2|column(j) < n|column(j) <= n
+matmul_tc.cu|matmul|1|__syncthreads();|
+matmul_tc.cu|matmul|1|cp_async_wait<STAGES - 2>|cp_async_wait<STAGES - 1>
+matmul_tc.cu|matmul|1|lane % 4 * 2 + e % 2|lane % 4 * 2 + e / 2
+rmsnorm.cu|rmsnorm_backward|1|__syncthreads();|
+attention.cu|attention|1|__syncwarp();|
+attention.cu|attention|2|__syncwarp();|
+attention_forward_tc.cu|attention|1|__syncthreads();|
+attention_forward_tc.cu|attention|1|cp_async_wait<0>();|
+attention_forward_tc.cu|attention|1|highest, 2)|highest, 4)
+attention_backward_tc.cu|attention|1|__syncthreads();|
+attention_backward_tc.cu|attention|2|__syncthreads();|
+attention_backward_tc.cu|attention|1|cp_async_wait<0>();|
+'
+
+planted=$out/planted
+# Builds one program with the bug in it; only the file that has it is compiled.
+with_bug() {
+  local program=$1 stem=${2%.cu}
+  rm -rf "$planted/$program.objects"
+  cp -a "$out/$program.objects" "$planted/"
+  rm -f "$planted/$program.objects/$stem.kernel.o" "$planted/$program"
+  scripts/build-emulator.sh --kernels "$planted/kernels" --out "$planted" "$program" >/dev/null
+}
+missed=0 caught=0
+while IFS='|' read -r file names number text instead; do
+  [ -n "$file" ] || continue
+  rm -rf "$planted" && mkdir -p "$planted/kernels"
+  cp -a kernels/*.cu kernels/*.cuh "$planted/kernels/"
+  awk -v wanted="$number" -v text="$text" -v instead="${instead//\\/}" '
+    (at = index($0, text)) && ++seen == wanted {
+      $0 = substr($0, 1, at - 1) instead substr($0, at + length(text)); done = 1
+    }
+    { print }
+    END { exit !done }' "kernels/$file" >"$planted/kernels/$file" ||
+    { echo "FAIL: $file has no line $number with $text" >&2; exit 1; }
+  by=
+  with_bug replay "$file"
+  for order in ascending descending random; do
+    [ -n "$by" ] || plain "$planted" --order $order --only "$names" >"$planted/said" 2>&1 || by="$order order"
+  done
+  if [ -z "$by" ]; then
+    with_bug replay_tsan "$file"
+    tsan "$planted" --only "$names" >"$planted/said" 2>&1 || by=ThreadSanitizer
+  fi
+  if [ -z "$by" ]; then
+    with_bug replay_asan "$file"
+    asan "$planted" --only "$names" >"$planted/said" 2>&1 || by=AddressSanitizer
+  fi
+  if [ -n "$by" ]; then
+    caught=$((caught + 1))
+    echo "caught by $by: $file, $text ($number) -> ${instead:-nothing}"
+  else
+    missed=$((missed + 1))
+    echo "MISSED: $file, $text ($number) -> ${instead:-nothing}"
+  fi
+done <<<"$PLANTED"
+rm -rf "$planted"
+echo "$caught planted bugs caught, $missed missed"
+[ $missed = 0 ]
