@@ -81,6 +81,8 @@ __device__ __forceinline__ void row(float* losses, T* logits, const uint32_t* ta
   if (threadIdx.x == 0) losses[blockIdx.x] = (highest + exact_log(sum)) - target_logit;
   if (!GRADIENT) return;
 
+  // Thread 0 has read its logit before another overwrites it: in f32 no barrier says so yet.
+  __syncwarp();
   float factor = scale / sum;
   for (int first = threadIdx.x * RUN<T>; first < vocab; first += STRIDE) {
     float x[RUN<T>] = {};
