@@ -10,6 +10,7 @@ mod elementwise;
 mod products;
 mod rows;
 mod tensors;
+mod training;
 
 use std::env;
 use std::sync::Arc;

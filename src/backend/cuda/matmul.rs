@@ -86,7 +86,8 @@ impl Product {
                 let grid = [n.div_ceil(PLAIN_TILE), m.div_ceil(PLAIN_TILE), 1];
                 cuda.kernel(op, name).grid(grid).block([16, 16, 1])
             }
-            Precision::Tc(_) => {
+            Precision::Tc(core) => {
+                cuda.expect_core(op, core)?;
                 let aligned = [(self.a, self.rows[0]), (self.b, self.rows[1])];
                 let aligned = aligned.iter().all(|(at, row)| whole_runs(DType::Bf16, *row, &[*at]));
                 let name = names[if aligned { 2 } else { 3 }];

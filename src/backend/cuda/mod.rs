@@ -39,6 +39,7 @@ use crate::backend::tuning::Launches;
 use crate::ops::Kernels;
 use crate::ops::OpError;
 use crate::ops::Precision;
+use crate::ops::TensorCore;
 use crate::tensor::DType;
 use crate::tensor::Shape;
 use crate::tensor::Tensor;
@@ -73,6 +74,23 @@ impl Cuda {
             DType::F32 | DType::Bf16 => Ok(got),
             DType::U32 => Err(OpError::Place { what, want: DType::F32, got }),
         }
+    }
+
+    /// Refuses products of tensor cores that are not this device's.
+    fn expect_core(&self, what: &'static str, core: TensorCore) -> Result<(), OpError> {
+        let (mine, name) = match self.door.compute_capability() {
+            (8, _) => (TensorCore::Ampere, "ampere"),
+            _ => (TensorCore::Hopper, "hopper"),
+        };
+        if core == mine {
+            return Ok(());
+        }
+        let why = format!(
+            "the tensor cores of {} sum otherwise: use numerics.tensor_core = \"{name}\" (another \
+             job, with other bits), or device.kind = \"cpu\"",
+            self.door.describe()
+        );
+        Err(OpError::Extent { what, why })
     }
 
     /// Blocks that a kernel starts whose blocks share the work among them, whatever their number.

@@ -16,14 +16,20 @@ impl Kernel for Cuda {
     fn attention_forward(&self, args: Forward<'_>) -> Result<(), OpError> {
         match args.precision {
             Precision::F32 | Precision::Bf16 => self.plain_forward(args),
-            Precision::Tc(_) => self.tc_forward(args),
+            Precision::Tc(core) => {
+                self.expect_core("attention::forward", core)?;
+                self.tc_forward(args)
+            }
         }
     }
 
     fn attention_backward(&self, args: Backward<'_>) -> Result<(), OpError> {
         match args.precision {
             Precision::F32 | Precision::Bf16 => self.plain_backward(args),
-            Precision::Tc(_) => self.tc_backward(args),
+            Precision::Tc(core) => {
+                self.expect_core("attention::backward", core)?;
+                self.tc_backward(args)
+            }
         }
     }
 
@@ -45,7 +51,10 @@ impl Kernel for Cuda {
     fn attention_decode(&self, args: Decode<'_>) -> Result<(), OpError> {
         match args.precision {
             Precision::F32 | Precision::Bf16 => self.plain_decode(args),
-            Precision::Tc(_) => self.tc_decode(args),
+            Precision::Tc(core) => {
+                self.expect_core("attention::decode", core)?;
+                self.tc_decode(args)
+            }
         }
     }
 }
