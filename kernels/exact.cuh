@@ -29,11 +29,6 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
 // `a > b ? a : b`, by the contract.
 __device__ __forceinline__ float larger(float a, float b) { return a > b ? a : b; }
 
-// 2^n added to the exponent of `x`: for x near 1 and n that keeps the result normal.
-__device__ __forceinline__ float scale_exponent(float x, int n) {
-  return __int_as_float(__float_as_int(x) + n * (1 << 23));
-}
-
 // exp of section 3.
 __device__ __forceinline__ float exact_exp(float x) {
   const float shift = 12582912.0f;  // 1.5 * 2^23
@@ -80,14 +75,16 @@ __device__ __forceinline__ float exact_log(float x) {
 // exp2 of section 16.7.
 __device__ __forceinline__ float exact_exp2(float x) {
   const float shift = 12582912.0f;
-  x = larger(x, -125.0f);
+  x = larger(-125.0f, x);
   float s = x + shift, n = s - shift, f = x - n;
   float p = 9.582852944731712e-3f;
   p = fmaf(p, f, 5.5906426161527634e-2f);
   p = fmaf(p, f, 2.4024099111557007e-1f);
   p = fmaf(p, f, 6.931241750717163e-1f);
   p = fmaf(p, f, 1.0f);
-  return scale_exponent(p, __float_as_int(s) - __float_as_int(shift));
+  // A product, and not a sum of exponents, so that NaN stays NaN.
+  int exponent = __float_as_int(s) - __float_as_int(shift);
+  return p * __int_as_float((exponent + 127) * (1 << 23));
 }
 
 const float LOG2_E = 1.44269504088896341f;

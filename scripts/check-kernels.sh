@@ -8,11 +8,14 @@ cd "$(dirname "$0")/.."
 # Kernels whose name matches | architecture | an instruction that each of them must have.
 # HMMA and HGMMA are the tensor core's (mma.sync and wgmma), LDGSTS is cp.async, LDSM ldmatrix, UTMALDG TMA.
 TABLE='
-^elementwise_add_|^rmsnorm_forward|any|LDG\.E\.128
-^elementwise_|^rmsnorm_forward|any|STG\.E\.128
-_tc(_|$)|any|HMMA|HGMMA
-_tc(_|$)|sm_80|LDGSTS
-_tc(_|$)|sm_80|LDSM
+^(elementwise_add|rmsnorm_(forward|backward)|swiglu).*_(f32|bf16|groups_bf16)$|any|LDG\.E\.128
+^(rmsnorm_(forward|backward_input)|swiglu).*_(f32|bf16)$|any|STG\.E\.128
+^matmul_.*_tc(_any)?$|any|HMMA
+^attention_(forward|decode|backward).*_tc_|any|HMMA
+^matmul_.*_tc$|sm_80|LDGSTS
+^attention_(forward|decode|backward).*_tc_|sm_80|LDGSTS
+^matmul_.*_tc(_any)?$|sm_80|LDSM
+^attention_(forward|decode|backward).*_tc_|sm_80|LDSM
 _wgmma(_|$)|sm_90a|HGMMA
 _wgmma(_|$)|sm_90a|UTMALDG
 '

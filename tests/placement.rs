@@ -10,6 +10,7 @@ use neuroshard::model::Extent;
 use neuroshard::model::Passes;
 use neuroshard::model::Scratch;
 use neuroshard::model::Slot;
+use neuroshard::ops::DeviceMemory;
 use neuroshard::ops::{Precision, TensorCore};
 use neuroshard::shard::Config;
 use neuroshard::shard::Forecast;
@@ -359,21 +360,29 @@ fn generation_needs_weights_and_keys_and_values() {
 
 #[test]
 fn ranks_of_a_host_share_what_it_has_left() {
-    let memory_of = |gib: &[f64]| {
+    let memory_of = |gib: &[f64], devices: [Option<&'static str>; 4]| {
         let config = Config { memory_gib: gib.to_vec(), stages: 2, ..Config::default() };
-        let ranks = collective::threads(4).into_iter().map(|world| {
+        let ranks = collective::threads(4).into_iter().zip(devices).map(|(world, device)| {
             let config = config.clone();
-            std::thread::spawn(move || memory_of_ranks(world.as_ref(), &config).unwrap())
+            let memory = |place: &str| DeviceMemory { place: place.into(), free_bytes: 80 << 30 };
+            let device = device.map(memory);
+            std::thread::spawn(move || {
+                memory_of_ranks(world.as_ref(), &config, device.as_ref()).unwrap()
+            })
         });
         let ranks: Vec<_> = ranks.collect();
         let all: Vec<_> = ranks.into_iter().map(|rank| rank.join().unwrap()).collect();
         assert!(all.iter().all(|memory| *memory == all[0] && memory.len() == 4), "{all:?}");
         all[0].clone()
     };
-    assert_eq!(memory_of(&[1.5]), [3 << 29; 4]);
-    assert_eq!(memory_of(&[1.0, 2.0]), [1 << 30, 1 << 30, 2 << 30, 2 << 30]);
-    let measured = memory_of(&[]);
+    assert_eq!(memory_of(&[1.5], [None; 4]), [3 << 29; 4]);
+    assert_eq!(memory_of(&[1.0, 2.0], [None; 4]), [1 << 30, 1 << 30, 2 << 30, 2 << 30]);
+    let measured = memory_of(&[], [None; 4]);
     assert!(measured.iter().all(|&bytes| bytes == measured[0] && bytes > 1 << 20));
+    // A GPU of one's own, and one that two ranks share.
+    let gpus = [Some("0000:1b:00.0"), Some("0000:3d:00.0"), Some("0000:3d:00.0"), None];
+    let measured = memory_of(&[], gpus);
+    assert_eq!(measured[..3], [80 << 30, 40 << 30, 40 << 30]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn train(
     let devices = collective::device_ranks(mesh.data().as_ref(), kernels.as_ref(), link, me);
     let devices = ranks::agreed(rank, devices.map_err(|e| train::Error::from(e).into()))?;
     let mesh = mesh.with_devices(devices.group);
-    let placement = ranks::agreed(rank, placed(&plan, &mesh))?;
+    let placement = ranks::agreed(rank, placed(&plan, &mesh, kernels.as_ref()))?;
     let layers = placement.stages[mesh.stage()].clone();
     let (seq_len, batch_sequences) = (plan.train.seq_len, plan.train.batch_sequences);
     let loader = Loader::new(dataset.clone(), plan.seed, seq_len, batch_sequences)?;
@@ -149,9 +149,10 @@ fn tell(
 }
 
 /// Layers on stages by the memory of all ranks; refuses what does not fit, with the table.
-fn placed(plan: &Plan, mesh: &Mesh) -> Result<Placement, Failure> {
-    let world = mesh.world().as_ref();
-    let memory = shard::memory_of_ranks(world, &plan.parallel).map_err(train::Error::from)?;
+fn placed(plan: &Plan, mesh: &Mesh, kernels: &dyn Kernels) -> Result<Placement, Failure> {
+    let (world, device) = (mesh.world().as_ref(), kernels.memory());
+    let memory = shard::memory_of_ranks(world, &plan.parallel, device.as_ref());
+    let memory = memory.map_err(train::Error::from)?;
     let input = PlacementInput::new(plan.job(), plan.parallel.stages, memory)?;
     Ok(shard::place(&input)?)
 }

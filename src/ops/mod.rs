@@ -58,6 +58,10 @@ pub trait Kernels:
     fn device(&self) -> Option<&dyn Any> {
         None
     }
+    /// The memory these kernels work on, where it is not the host's.
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
+    }
     /// Runs `work` where operations start soonest; for [`together`].
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         work();
@@ -105,6 +109,15 @@ pub fn together<R: Send>(kernels: &dyn Kernels, work: impl FnOnce() -> R + Send)
         Some(result) => result,
         None => unreachable!("`enter` runs its work"),
     }
+}
+
+/// Memory of a device, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Where the device sits in its host, in at most 28 bytes: processes that share it say the same.
+    pub place: String,
+    /// Bytes nobody uses.
+    pub free_bytes: u64,
 }
 
 /// How the inputs of matrix products are rounded, and how their sums run.

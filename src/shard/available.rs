@@ -6,22 +6,31 @@ use std::path::Path;
 use super::config::Config;
 use crate::collective::Communicator;
 use crate::collective::Error;
+use crate::ops::DeviceMemory;
 
 /// Memory that each rank of `world` may use, in bytes, by world rank; collective. Declared memory
-/// (`parallel.memory_gib`) goes first; else the ranks of a host share what it has left now, so
-/// ask before anything large is allocated. [`u64::MAX`] where the system does not tell.
-pub fn memory_of_ranks(world: &dyn Communicator, config: &Config) -> Result<Vec<u64>, Error> {
+/// (`parallel.memory_gib`) goes first; else the ranks of a device with memory of its own
+/// (`device`), or of a host, share what it has left now, so ask before anything large is
+/// allocated. [`u64::MAX`] where the system does not tell.
+pub fn memory_of_ranks(
+    world: &dyn Communicator,
+    config: &Config,
+    device: Option<&DeviceMemory>,
+) -> Result<Vec<u64>, Error> {
     if let Some(declared) = config.declared_bytes(world.size()) {
         return Ok(declared);
     }
     let mut mine = host_id().to_vec();
-    mine.extend(left_bytes().unwrap_or(u64::MAX).to_le_bytes());
+    let place = device.map_or("", |device| &device.place);
+    mine.extend(place.bytes().chain(std::iter::repeat(0)).take(PLACE_BYTES));
+    let left = device.map(|device| device.free_bytes).or_else(left_bytes);
+    mine.extend(left.unwrap_or(u64::MAX).to_le_bytes());
     let mut all = vec![0; mine.len() * world.size()];
     world.all_gather(&mine, &mut all)?;
     let ranks: Vec<(&[u8], u64)> = all
         .chunks(mine.len())
         .map(|rank| {
-            let (host, left) = rank.split_at(HOST_ID_BYTES);
+            let (host, left) = rank.split_at(HOST_ID_BYTES + PLACE_BYTES);
             (host, left.iter().rev().fold(0, |bytes, &byte| bytes << 8 | u64::from(byte)))
         })
         .collect();
@@ -110,6 +119,8 @@ fn host_id() -> [u8; HOST_ID_BYTES] {
 
 /// The length of a UUID as text.
 const HOST_ID_BYTES: usize = 36;
+/// A device's address on the bus is shorter.
+const PLACE_BYTES: usize = 28;
 
 #[cfg(test)]
 mod tests {

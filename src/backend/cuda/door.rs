@@ -74,6 +74,17 @@ pub struct Launch<'a> {
     pub args: &'a [Arg],
 }
 
+/// A matrix of bf16 in device memory, row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    /// Its first element: at a multiple of 16 bytes.
+    pub address: Address,
+    /// Rows.
+    pub rows: usize,
+    /// Elements of a row: a multiple of 8.
+    pub columns: usize,
+}
+
 /// One piece of work, written down to be run later.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
@@ -195,6 +206,12 @@ pub trait Door: Debug + Send + Sync {
         work();
         self.synchronize()?;
         Ok(start.elapsed())
+    }
+    /// A matrix of bf16 for the tensor memory accelerator, by swizzled boxes of 64 by 64 elements;
+    /// none where there is no such thing.
+    fn tensor_map(&self, matrix: &Matrix) -> Result<Option<[u8; 128]>, Fault> {
+        let _ = matrix;
+        Ok(None)
     }
     /// What other libraries of NVIDIA's need to work on this stream; none where they cannot.
     fn stream(&self) -> Option<Stream> {

@@ -19,6 +19,7 @@ use super::door::Fault;
 use super::door::GraphId;
 use super::door::Launch;
 use super::door::Mark;
+use super::door::Matrix;
 use super::door::Memory;
 use super::door::Stream;
 use super::door::Work;
@@ -194,6 +195,10 @@ impl Door for Graphs {
             handed_over = self.flush(&mut self.state());
         });
         handed_over.and(took)
+    }
+
+    fn tensor_map(&self, matrix: &Matrix) -> Result<Option<[u8; 128]>, Fault> {
+        self.door.tensor_map(matrix)
     }
 
     fn stream(&self) -> Option<Stream> {

@@ -17,6 +17,7 @@ pub mod embedded;
 mod embedding;
 pub mod emulator;
 pub mod graphs;
+mod hopper;
 mod launch;
 pub mod libraries;
 mod matmul;
@@ -33,9 +34,11 @@ use std::time::Duration;
 pub use beside::Beside;
 use buffer::Buffer;
 use door::Door;
+use hopper::Hopper;
 use scratch::Scratch;
 
 use crate::backend::tuning::Launches;
+use crate::ops::DeviceMemory;
 use crate::ops::Kernels;
 use crate::ops::OpError;
 use crate::ops::Precision;
@@ -50,12 +53,18 @@ pub struct Cuda {
     door: Arc<dyn Door>,
     scratch: Arc<Scratch>,
     launches: Launches,
+    hopper: Arc<Hopper>,
 }
 
 impl Cuda {
     /// On the device behind `door`.
     pub fn new(door: Arc<dyn Door>) -> Self {
-        Self { door, scratch: Arc::default(), launches: Launches::default() }
+        Self {
+            door,
+            scratch: Arc::default(),
+            hopper: Arc::default(),
+            launches: Launches::default(),
+        }
     }
 
     /// The same device and scratch memory, with other launch parameters.
@@ -102,6 +111,13 @@ impl Cuda {
 impl Kernels for Cuda {
     fn describe(&self) -> String {
         self.door.describe()
+    }
+
+    fn memory(&self) -> Option<DeviceMemory> {
+        // Where the driver does not tell, the allocation will.
+        let place = self.door.stream()?.bus_id;
+        let free_bytes = self.door.memory().ok()?.free_bytes;
+        Some(DeviceMemory { place, free_bytes })
     }
 
     fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError> {

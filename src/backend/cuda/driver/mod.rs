@@ -7,6 +7,7 @@ mod context;
 mod fault;
 mod graph;
 mod staging;
+mod tensor_map;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -28,6 +29,7 @@ use super::door::Fault;
 use super::door::GraphId;
 use super::door::Launch;
 use super::door::Mark;
+use super::door::Matrix;
 use super::door::Memory;
 use super::door::Stream;
 use super::door::Work;
@@ -260,6 +262,11 @@ impl Door for Gpu {
             Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
             Err(e) => Err(self.context.fault("cuEventQuery", e)),
         }
+    }
+
+    fn tensor_map(&self, matrix: &Matrix) -> Result<Option<[u8; 128]>, Fault> {
+        self.context.bind()?;
+        tensor_map::encode(&self.context, matrix).map(Some)
     }
 
     fn stream(&self) -> Option<Stream> {
