@@ -29,18 +29,27 @@ pub(super) fn reduce_scatter(
     all: &[Placed],
 ) -> Result<(), Error> {
     let (rank, size) = (link.rank(), link.size());
+    // Once, for all that comes: to make room waits for the stream, which then waits for nobody yet.
+    // The first level is the largest.
+    let bytes = laid_out(&alike(all, rank, 0)).1.min(ROOM_BYTES);
+    let room = beside.room(bytes).map_err(|fault| failed(&fault))?;
     for level in 0..size.ilog2() {
         let partner = rank ^ (1 << level);
         let (give, keep) = (alike(all, partner, level), alike(all, rank, level));
-        let (take, bytes) = laid_out(&keep);
-        let room = beside.room(bytes).map_err(|fault| failed(&fault))?;
-        let take: Vec<Span> = take
-            .into_iter()
-            .map(|span| Span { at: room.plus(span.start), bytes: span.len() })
-            .collect();
-        exchange(link, beside, &Turn { peer: partner, give: &give, take: &take })?;
-        for (sum, came) in keep.iter().zip(&take) {
-            beside.add(sum.at, came.at, sum.bytes / size_of::<f32>()).map_err(refused)?;
+        // Both sides cut alike: the spans that the one gives are those that the other keeps.
+        let (give, keep) = (pieces(&give, ROOM_BYTES), pieces(&keep, ROOM_BYTES));
+        for piece in 0..give.len().max(keep.len()) {
+            let of = |pieces: &[Vec<Span>]| pieces.get(piece).cloned().unwrap_or_default();
+            let (give, keep) = (of(&give), of(&keep));
+            let (places, needed) = laid_out(&keep);
+            debug_assert!(needed <= bytes, "{needed} bytes of a piece in a room of {bytes}");
+            let came =
+                |place: Range<usize>| Span { at: room.plus(place.start), bytes: place.len() };
+            let take: Vec<Span> = places.into_iter().map(came).collect();
+            exchange(link, beside, &Turn { peer: partner, give: &give, take: &take })?;
+            for (sum, came) in keep.iter().zip(&take) {
+                beside.add(sum.at, came.at, sum.bytes / size_of::<f32>()).map_err(refused)?;
+            }
         }
     }
     Ok(())
@@ -79,6 +88,26 @@ fn alike(all: &[Placed], of: usize, level: u32) -> Vec<Span> {
     all.iter().flat_map(parts).collect()
 }
 
+/// The spans in groups that fit into `most` bytes; long ones are cut.
+fn pieces(spans: &[Span], most: usize) -> Vec<Vec<Span>> {
+    let (mut groups, mut left) = (Vec::new(), 0);
+    for &Span { mut at, mut bytes } in spans {
+        while bytes > 0 {
+            if left == 0 {
+                groups.push(Vec::new());
+                left = most;
+            }
+            let taken = bytes.min(left);
+            if let Some(group) = groups.last_mut() {
+                group.push(Span { at, bytes: taken });
+            }
+            (at, bytes) = (at.plus(taken), bytes - taken);
+            left -= taken.next_multiple_of(ALIGNMENT).min(left);
+        }
+    }
+    groups
+}
+
 /// Room for spans of these lengths, each aligned, and how much that is in bytes.
 fn laid_out(spans: &[Span]) -> (Vec<Range<usize>>, usize) {
     let mut next = 0usize;
@@ -102,6 +131,9 @@ fn refused(error: OpError) -> Error {
 
 /// Of what arrives: more than the longest load of a kernel.
 const ALIGNMENT: usize = 256;
+/// What arrives at a time at most, a multiple of [`ALIGNMENT`]: enough to keep any link busy. Little in
+/// tests, so that they cut.
+const ROOM_BYTES: usize = if cfg!(test) { 2048 } else { 64 << 20 };
 
 #[cfg(test)]
 mod tests {
@@ -125,6 +157,20 @@ mod tests {
         // At level 1 it keeps part 0, and gives 2 to rank 2.
         assert_eq!(alike(&all, 0, 1), [span(1000, 8), span(9000, 4)]);
         assert_eq!(alike(&all, 2, 1), [span(9004, 4)]);
+    }
+
+    #[test]
+    fn pieces_cover_everything_in_order_and_fit() {
+        let spans = [span(0, 700), span(4000, 4), span(5000, 252), span(8000, 1300)];
+        let got = pieces(&spans, 1024);
+        let want = vec![
+            vec![span(0, 700), span(4000, 4)],
+            vec![span(5000, 252), span(8000, 768)],
+            vec![span(8768, 532)],
+        ];
+        assert_eq!(got, want);
+        assert!(got.iter().all(|piece| laid_out(piece).1 <= 1024));
+        assert_eq!(pieces(&[], 1024), Vec::<Vec<Span>>::new());
     }
 
     #[test]
