@@ -41,6 +41,10 @@ scripts/test-slurm.sh
 step "two hosts and a network that is cut"
 scripts/test-net.sh
 
+step "the check of GPU machines, dry, on the CPU"
+cargo build --locked
+NEUROSHARD_BIN=${CARGO_TARGET_DIR:-target}/debug/neuroshard scripts/gpu_check.sh --dry-run --out target/gpu-check --minutes 10
+
 step "benches, once each, as tests"
 cargo test --locked --benches
 

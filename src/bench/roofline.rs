@@ -40,7 +40,9 @@ impl Axes {
         let products = ceilings.iter().filter(|(roof, _)| *roof != Roof::Copy).map(|(_, r)| *r);
         let y = decades(rates.chain(products), (1e9, 1e12));
         let copy = ceilings.iter().find(|(roof, _)| *roof == Roof::Copy).map(|(_, rate)| *rate);
-        let ridges = copy.into_iter().map(|copy| y.1 / copy / 10.0);
+        // Some of the level roofs shall be seen.
+        let products = ceilings.iter().filter(|(roof, _)| *roof != Roof::Copy);
+        let ridges = products.filter_map(|(_, rate)| copy.map(|copy| 4.0 * rate / copy));
         let x = decades(points.iter().map(|row| intensity(row)).chain(ridges), (0.1, 100.0));
         Self { x, y }
     }
@@ -92,7 +94,7 @@ impl Axes {
                 let ends = ((self.px(a.0), self.py(a.1)), (self.px(b.0), self.py(b.1)));
                 line(out, ends.0, ends.1, "#444444", "stroke-width=\"1.6\"");
                 let name = format!("copy {}", si(copy, "B/s"));
-                let at = (ends.0.0 + 8.0, ends.0.1 - 18.0);
+                let at = (ends.0.0 + 30.0, ends.0.1 - 8.0);
                 text(out, at, "start", "fill=\"#444444\"", &name);
             }
         }
@@ -161,14 +163,17 @@ fn intensity(row: &Row) -> f64 {
     row.flops as f64 / row.bytes as f64
 }
 
-/// `12.3 G` and the unit.
+/// `12.3 G` and the unit, with three digits or all before the point.
 fn si(x: f64, unit: &str) -> String {
     const PREFIXES: [(f64, &str); 5] =
         [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     let found = PREFIXES.iter().find(|(size, _)| x >= 0.9999 * size);
     let (size, prefix) = found.copied().unwrap_or((1.0, ""));
-    let number = format!("{:.3}", x / size);
-    let number = number.trim_end_matches('0').trim_end_matches('.');
+    let decimals = 2 - ((x / size).log10().floor() as i32).clamp(-1, 2);
+    let mut number = format!("{:.*}", decimals as usize, x / size);
+    if number.contains('.') {
+        number.truncate(number.trim_end_matches('0').trim_end_matches('.').len());
+    }
     format!("{number} {prefix}{unit}").trim_end().to_owned()
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_config;
 mod bad_files;
+mod bench;
 mod commands;
 mod full_disk;
 mod interrupted;
