@@ -23,7 +23,7 @@ pack=$folder/neuroshard-gpu-check
 mkdir -p "$pack/bin/tests" "$pack/scripts"
 cargo build --release --locked
 bin=${CARGO_TARGET_DIR:-target}/release/neuroshard
-if "$bin" train --set device.kind=cuda --set run.dir="$folder/probe" 2>&1 | grep -q "built without kernels"; then
+if "$bin" doctor 2>&1 | grep -q "built without kernels"; then
   echo "the program has no kernels for GPUs: run scripts/setup-cuda.sh (or set NVCC), then this again" >&2
   exit 1
 fi
