@@ -156,12 +156,20 @@ fn bf16_on_a_device_leaves_the_hosts_files() {
 }
 
 #[test]
+fn tc_on_a_device_leaves_the_hosts_files() {
+    check("numerics.profile=tc");
+}
+
+#[test]
 fn models_tied_over_stages_train_on_a_device() {
     let temp = tempfile::tempdir().unwrap();
     let (host, dir) = (temp.path().join("host"), temp.path().join("device"));
-    let want = hash(&run(1, Device::Host, &host, &["model.tied=true"], Start::Anew));
-    let sets = ["model.tied=true", "parallel.stages=2", "parallel.zero=1"];
-    assert_eq!(hash(&run(4, Device::Fake, &dir, &sets, Start::Anew)), want);
+    for profile in ["numerics.profile=bf16", "numerics.profile=tc"] {
+        let (host, dir) = (host.join(profile), dir.join(profile));
+        let want = hash(&run(1, Device::Host, &host, &["model.tied=true", profile], Start::Anew));
+        let sets = ["model.tied=true", "parallel.stages=2", "parallel.zero=1", profile];
+        assert_eq!(hash(&run(4, Device::Fake, &dir, &sets, Start::Anew)), want);
+    }
 }
 
 #[test]
@@ -189,8 +197,9 @@ fn devices_that_exchange_among_themselves_leave_the_hosts_files() {
 #[test]
 fn a_model_on_a_device_gives_the_hosts_logits() {
     let temp = tempfile::tempdir().unwrap();
-    let logits = |device: Device, dir: &str| {
-        let outcome = run(1, device, &temp.path().join(dir), &[], Start::Anew).remove(0);
+    let logits = |device: Device, dir: &str, profile: &str| {
+        let dir = temp.path().join(dir).join(profile);
+        let outcome = run(1, device, &dir, &[profile], Start::Anew).remove(0);
         let kernels = outcome.trainer.kernels();
         let model = outcome.trainer.model().unwrap().unwrap();
         let tokens = [7, 199, 0, 3, 50];
@@ -199,7 +208,10 @@ fn a_model_on_a_device_gives_the_hosts_logits() {
         let last = session.feed(&tokens).unwrap();
         [whole, last].concat().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
     };
-    assert_eq!(logits(Device::Host, "host"), logits(Device::Fake, "fake"));
+    for profile in ["numerics.profile=bf16", "numerics.profile=tc"] {
+        let want = logits(Device::Host, "host", profile);
+        assert_eq!(logits(Device::Fake, "fake", profile), want, "{profile}");
+    }
 }
 
 /// What is no number is found on the device too.

@@ -12,6 +12,7 @@ use neuroshard::model::Passes;
 use neuroshard::model::Session;
 use neuroshard::ops::Kernels;
 use neuroshard::ops::Precision;
+use neuroshard::ops::TensorCore;
 use neuroshard::rng;
 use neuroshard::tensor::Tensor;
 
@@ -41,6 +42,8 @@ fn model(kernels: &dyn Kernels, tied: bool, precision: Precision) -> NeuroLlm {
     });
     NeuroLlm::new(kernels, dims(tied), precision, params, 64).unwrap()
 }
+
+const TC: Precision = Precision::Tc(TensorCore::Hopper);
 
 const SEQUENCES: usize = 4;
 const SEQ_LEN: usize = 34;
@@ -117,15 +120,17 @@ fn gradients_match_differences_of_the_loss() {
 
 #[test]
 fn micro_batches_recompute_levels_and_threads_leave_no_trace() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Bf16, TC] {
         for tied in [false, true] {
             let cpu = Cpu::new(Level::PORTABLE, 1).unwrap();
             let whole = model(&cpu, tied, precision);
-            let want = step(&cpu, &whole, SEQUENCES, Passes::Stored);
+            // In tc a micro-batch is part of the job.
+            let at_once = if precision == TC { 2 } else { SEQUENCES };
+            let want = step(&cpu, &whole, at_once, Passes::Stored);
             for level in Level::available() {
                 for threads in [1, 2, 3, 8] {
                     let cpu = Cpu::new(level, threads).unwrap();
-                    let micro = [1, 2, 4][threads % 3];
+                    let micro = if precision == TC { at_once } else { [1, 2, 4][threads % 3] };
                     let passes = [Passes::Stored, Passes::Recomputed][threads % 2];
                     let model = model(&cpu, tied, precision);
                     let what = format!("{level}, {threads} threads, {micro} at once, {passes:?}");
@@ -138,8 +143,14 @@ fn micro_batches_recompute_levels_and_threads_leave_no_trace() {
 
 #[test]
 fn evaluation_gives_the_losses_of_training() {
+    for precision in [Precision::Bf16, TC] {
+        evaluates_as_it_trains(precision);
+    }
+}
+
+fn evaluates_as_it_trains(precision: Precision) {
     let cpu = Cpu::new(Level::best(), 2).unwrap();
-    let model = model(&cpu, false, Precision::Bf16);
+    let model = model(&cpu, false, precision);
     let (want, _) = step(&cpu, &model, SEQUENCES, Passes::Stored);
     let mut acts = Activations::new(
         &cpu,
@@ -156,7 +167,7 @@ fn evaluation_gives_the_losses_of_training() {
 
 #[test]
 fn cached_logits_are_those_of_the_whole_sequence() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Bf16, TC, Precision::Tc(TensorCore::Ampere)] {
         let cpu = Cpu::new(Level::best(), 2).unwrap();
         let model = model(&cpu, false, precision);
         let tokens = &tokens(0)[..40];

@@ -11,6 +11,7 @@ use neuroshard::model::NeuroLlm;
 use neuroshard::model::Params;
 use neuroshard::model::Passes;
 use neuroshard::ops::Precision;
+use neuroshard::ops::TensorCore;
 use neuroshard::rng;
 use neuroshard::tensor::Tensor;
 
@@ -120,6 +121,17 @@ fn bf16_matches_the_reference() {
         for (tied, level) in [(false, Level::best()), (true, Level::PORTABLE)] {
             for passes in [Passes::Stored, Passes::Recomputed] {
                 check(case, tied, Precision::Bf16, level, passes);
+            }
+        }
+    }
+}
+
+#[test]
+fn tc_matches_the_reference() {
+    for case in CASES {
+        for (tied, core) in [(false, TensorCore::Hopper), (true, TensorCore::Ampere)] {
+            for passes in [Passes::Stored, Passes::Recomputed] {
+                check(case, tied, Precision::Tc(core), Level::best(), passes);
             }
         }
     }

@@ -9,7 +9,7 @@ use neuroshard::model::Dims;
 use neuroshard::model::Extent;
 use neuroshard::model::Passes;
 use neuroshard::model::Scratch;
-use neuroshard::model::Slot;
+use neuroshard::model::{Slot, WeightSizes};
 use neuroshard::ops::DeviceMemory;
 use neuroshard::ops::{Precision, TensorCore};
 use neuroshard::shard::Config;
@@ -292,6 +292,32 @@ fn state_is_what_the_model_has() {
                 assert!((all..=all + 2 * slack).contains(&sum), "{zero:?}: {sum} of {all}");
             }
         }
+    }
+}
+
+#[test]
+fn rounded_weights_are_those_that_passes_read() {
+    for tied in [false, true] {
+        let dims = dims(6, 4096, tied);
+        let tc = Job { precision: Precision::Tc(TensorCore::Hopper), ..job(dims) };
+        let of = |zero: Zero, data_ranks: usize| {
+            let job = Job { zero, ..tc.clone() };
+            RankMemory::of(&job, &Place { data_ranks, ..Place::alone(&job.dims) })
+        };
+        let norms = (13 * dims.width) as u64;
+        let all = 2 * (dims.parameters() - norms) + 4 * norms;
+        for (zero, data_ranks) in [(Zero::Nothing, 1), (Zero::Gradients, 8), (Zero::Weights, 1)] {
+            let memory = of(zero, data_ranks);
+            assert_eq!((memory.rounded, memory.gathered), (all, 0), "{zero:?}");
+        }
+        let divided = of(Zero::Weights, 8);
+        let blocks = WeightSizes::of(&dims).block.iter().sum::<u128>() as u64;
+        let two_blocks = 2 * (2 * (blocks - 2 * dims.width as u64) + 8 * dims.width as u64);
+        assert_eq!(divided.rounded, 0);
+        assert_eq!(divided.gathered, all - 3 * two_blocks + two_blocks);
+        // What goes from stage to stage is half as much.
+        let sent = |job: &Job| forecast(job, 2, 2, &MACHINE).traffic[0].pipeline;
+        assert_eq!(2 * sent(&tc), sent(&Job { precision: Precision::Bf16, ..tc.clone() }));
     }
 }
 

@@ -138,15 +138,17 @@ fn ranks_leave_no_trace_in_what_a_run_leaves_behind() {
 
 #[test]
 fn another_number_of_ranks_resumes_to_the_bit() {
-    let temp = tempfile::tempdir().unwrap();
-    let want = hash(&run(1, &temp.path().join("one"), &[], Start::Anew));
-    let dir = temp.path().join("many");
-    run(4, &dir, &["train.stop_after=3"], Start::Anew);
-    run(1, &dir, &["train.stop_after=5"], Start::Resume);
-    run(2, &dir, &["train.stop_after=6", "parallel.zero=3"], Start::Resume);
-    run(6, &dir, &["train.stop_after=7", "parallel.stages=3"], Start::Resume);
-    assert_eq!(hash(&run(8, &dir, &[], Start::Resume)), want);
-    assert_eq!(checkpoint::list(&dir.join("checkpoints")).unwrap(), [6, 7, 8]);
+    for profile in ["numerics.profile=bf16", "numerics.profile=tc"] {
+        let temp = tempfile::tempdir().unwrap();
+        let want = hash(&run(1, &temp.path().join("one"), &[profile], Start::Anew));
+        let dir = temp.path().join("many");
+        run(4, &dir, &[profile, "train.stop_after=3"], Start::Anew);
+        run(1, &dir, &[profile, "train.stop_after=5"], Start::Resume);
+        run(2, &dir, &[profile, "train.stop_after=6", "parallel.zero=3"], Start::Resume);
+        run(6, &dir, &[profile, "train.stop_after=7", "parallel.stages=3"], Start::Resume);
+        assert_eq!(hash(&run(8, &dir, &[profile], Start::Resume)), want);
+        assert_eq!(checkpoint::list(&dir.join("checkpoints")).unwrap(), [6, 7, 8]);
+    }
 }
 
 #[test]

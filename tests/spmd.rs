@@ -13,7 +13,7 @@ use neuroshard::crypto::Hash;
 use neuroshard::data::{Batch, Dataset, Loader};
 use neuroshard::model;
 use neuroshard::model::{Activations, Gradients, NeuroLlm, Params, Passes};
-use neuroshard::ops::norm;
+use neuroshard::ops::{Precision, norm};
 use neuroshard::shard::{Mesh, even_stages};
 use neuroshard::train::{Error, Plan, StepOutcome, Trainer};
 
@@ -148,10 +148,12 @@ fn one_rank(sets: &[&str]) -> Told {
 
 /// Every profile with every kind of head, as two settings.
 fn models() -> impl Iterator<Item = [&'static str; 2]> {
-    let profiles = ["numerics.profile=f32", "numerics.profile=bf16"];
+    let profiles = ["numerics.profile=f32", "numerics.profile=bf16", TC];
     let heads = ["model.tied=false", "model.tied=true"];
     profiles.into_iter().flat_map(move |profile| heads.map(|head| [profile, head]))
 }
+
+const TC: &str = "numerics.profile=tc";
 
 #[test]
 fn data_ranks_do_not_show() {
@@ -188,7 +190,7 @@ fn stages_do_not_show() {
             let zero = format!("parallel.zero={}", (nth + ranks) % 2);
             assert_same(&want, &case(ranks, stages, &[profile, head, &zero]));
         }
-        let (ranks, zero) = ([2, 1, 4, 2][nth], format!("parallel.zero={}", 2 + nth % 2));
+        let (ranks, zero) = ([2, 1, 4, 2, 2, 4][nth], format!("parallel.zero={}", 2 + nth % 2));
         assert_same(&want, &case(ranks, 2, &[profile, head, &zero]));
         let sets = [profile, head].map(str::to_owned).to_vec();
         let stages = [vec![0..2, 2..3], vec![0..1, 1..3]][nth % 2].clone();
@@ -211,6 +213,22 @@ fn micro_batches_threads_levels_and_recompute_do_not_show_on_many_ranks() {
     }
 }
 
+#[test]
+fn threads_levels_and_recompute_do_not_show_in_tc_but_micro_batches_do() {
+    let sets = [TC, "train.micro_batch_sequences=2"];
+    let want = one_rank(&sets);
+    assert_ne!(one_rank(&[TC]).state, want.state, "a sum per micro-batch");
+    assert_ne!(one_rank(&[&sets[..], &["numerics.tensor_core=ampere"]].concat()).state, want.state);
+    for (ranks, stages, machine) in [
+        (1, 1, &["device.level=auto", "device.threads=3"][..]),
+        (2, 1, &["model.recompute=true", "parallel.zero=0"]),
+        (2, 2, &["model.recompute=true", "device.level=auto", "parallel.zero=2"]),
+        (4, 1, &["device.threads=2", "parallel.zero=3"]),
+    ] {
+        assert_same(&want, &case(ranks, stages, &[&sets[..], machine].concat()));
+    }
+}
+
 /// Loss and gradient norm of a first step by the definition: a chain per shard, then the tree,
 /// level by level.
 fn by_definition(sets: &[&str]) -> (f64, f64) {
@@ -221,17 +239,25 @@ fn by_definition(sets: &[&str]) -> (f64, f64) {
     let params = Params::random(k, &dims, plan.seed).unwrap();
     let model = NeuroLlm::new(k, dims, precision, params, seq_len).unwrap();
     let each = plan.train.batch_sequences / plan.parallel.shards;
+    // Where micro-batches do not show, a whole shard at once.
+    let at_once = match precision {
+        Precision::Tc(_) => plan.train.micro_batch_sequences,
+        _ => each,
+    };
     let scale = (1.0 / plan.tokens_per_step as f64) as f32;
     let mut level: Vec<(f64, Gradients)> = (0..plan.parallel.shards)
         .map(|shard| {
-            let batch = loader.sequences(0, shard * each, each).unwrap();
-            let mut acts =
-                Activations::new(k, &dims, precision, (each, seq_len), Passes::Stored).unwrap();
-            let mut grads = model.gradients(k).unwrap();
-            let batch = model::Batch { tokens: &batch.inputs, targets: &batch.targets };
-            model.forward_backward(k, batch, scale, &mut acts, &mut grads).unwrap();
-            let losses = acts.losses().host::<f32>();
-            (losses.iter().fold(0.0, |sum, &l| sum + f64::from(l)), grads)
+            let extent = (at_once, seq_len);
+            let mut acts = Activations::new(k, &dims, precision, extent, Passes::Stored).unwrap();
+            let (mut grads, mut sum) = (model.gradients(k).unwrap(), 0.0);
+            for first in (0..each).step_by(at_once) {
+                let batch = loader.sequences(0, shard * each + first, at_once).unwrap();
+                let batch = model::Batch { tokens: &batch.inputs, targets: &batch.targets };
+                model.forward_backward(k, batch, scale, &mut acts, &mut grads).unwrap();
+                let losses = acts.losses().host::<f32>();
+                sum = losses.iter().fold(sum, |sum, &l| sum + f64::from(l));
+            }
+            (sum, grads)
         })
         .collect();
     while level.len() > 1 {

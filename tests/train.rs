@@ -105,6 +105,37 @@ fn micro_batch_level_threads_and_recompute_do_not_show() {
 }
 
 #[test]
+fn level_threads_and_recompute_do_not_show_in_tc() {
+    // A shard has three sequences.
+    let profile = ["numerics.profile=tc", "train.seq_len=17", "train.micro_batch_sequences=3"];
+    let base = fresh(&profile);
+    for sets in [&["device.level=auto", "device.threads=3"][..], &["model.recompute=true"]] {
+        assert_eq!(fresh(&[&profile, sets].concat()), base, "{sets:?}");
+    }
+    for set in ["train.micro_batch_sequences=1", "numerics.tensor_core=ampere"] {
+        assert_ne!(fresh(&[&profile[..], &[set]].concat()), base, "{set}");
+    }
+}
+
+#[test]
+fn a_run_in_tc_resumes_with_its_micro_batch_only() {
+    let temp = tempfile::tempdir().unwrap();
+    let (whole, cut) = (temp.path().join("whole"), temp.path().join("cut"));
+    let sets = ["numerics.profile=tc", "model.tied=true", "device.level=auto"];
+    let want = run(&whole, &sets, Start::Anew).unwrap();
+    run(&cut, &[&sets[..], &["train.stop_after=5"]].concat(), Start::Anew).unwrap();
+    let other = [&sets[..], &["train.micro_batch_sequences=3"]].concat();
+    let refused = run(&cut, &other, Start::Resume).unwrap_err().to_string();
+    assert!(refused.contains("train.micro_batch_sequences was 1, is 3"), "{refused}");
+    // Two at once is taken down to one, the divisor of a shard's three.
+    let same = [&sets[..], &["train.micro_batch_sequences=1", "device.threads=2"]].concat();
+    let last = run(&cut, &same, Start::Resume).unwrap();
+    assert_eq!(last.state_hash, want.state_hash);
+    let (want, got) = (metrics(&whole), metrics(&cut));
+    assert!(want.iter().all(|line| got.contains(line)), "{got:?} lacks some of {want:?}");
+}
+
+#[test]
 fn what_decides_the_numbers_shows() {
     let base = fresh(&[]);
     for set in ["run.seed=2", "optim.lr=2e-3", "train.seq_len=16", "data.synthetic_seed=2"] {
@@ -269,10 +300,17 @@ fn the_guard_leaves_out_what_it_says() {
 fn training_learns() {
     let temp = tempfile::tempdir().unwrap();
     let sets = ["train.steps=60", "optim.warmup_steps=5", "optim.lr=1e-2", "device.level=auto"];
-    let outcome = run(temp.path(), &sets, Start::Anew).unwrap();
-    let (first, last) = ((64f64).ln(), outcome.last_loss.unwrap());
-    let eval = outcome.evaluation.unwrap();
-    assert!(last < first - 0.8, "loss went from {first} to {last}");
-    assert!((eval.loss - last).abs() < 0.5, "held out {}, training {last}", eval.loss);
-    assert_eq!(eval.tokens, 3 * 18);
+    let mut ends = Vec::new();
+    for profile in ["numerics.profile=bf16", "numerics.profile=tc"] {
+        let sets = [&sets[..], &[profile]].concat();
+        let outcome = run(&temp.path().join(profile), &sets, Start::Anew).unwrap();
+        let (first, last) = ((64f64).ln(), outcome.last_loss.unwrap());
+        let eval = outcome.evaluation.unwrap();
+        assert!(last < first - 0.8, "{profile}: loss went from {first} to {last}");
+        assert!((eval.loss - last).abs() < 0.5, "held out {}, training {last}", eval.loss);
+        assert_eq!(eval.tokens, 3 * 18);
+        ends.push(eval.loss);
+    }
+    // Rounding activations costs a little precision, and no learning.
+    assert!((ends[0] - ends[1]).abs() < 0.05, "bf16 and tc end at {ends:?}");
 }

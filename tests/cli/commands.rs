@@ -55,9 +55,16 @@ fn what_a_machine_decides_never_shows_in_the_state() {
 
 #[test]
 fn the_commands_on_a_checkpoint_answer() {
+    for profile in ["bf16", "tc"] {
+        the_commands_answer(profile);
+    }
+}
+
+fn the_commands_answer(profile: &str) {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("run");
-    train(&dir, &["train.steps=20"]).ok();
+    let ran = train(&dir, &["train.steps=20", &format!("numerics.profile={profile}")]).ok();
+    assert!(ran.stdout.contains(&format!("profile {profile}")), "{}", ran.stdout);
     let run = dir.to_str().unwrap();
     let json = |args: &[&str]| -> serde_json::Value {
         serde_json::from_str(&neuroshard(args).ok().stdout).unwrap()
