@@ -29,8 +29,14 @@ fi
 step "kernels: nvcc's reports and the machine code"
 scripts/check-kernels.sh
 
+step "emulator of a GPU"
+scripts/build-emulator.sh
+
 step "tests"
 cargo test --locked
+
+step "kernels under sanitizers, in other orders of threads, and with planted bugs"
+scripts/test-emulator.sh
 
 step "ranks over real MPIs"
 scripts/test-mpi.sh
