@@ -40,6 +40,8 @@ device=(--set "device.kind=$kind")
 if [ -n "$dry" ]; then
   RUNS=2 OUTPUTS=20000 STEPS=4 RESUME_STEPS=60 BENCH_STEPS=3 QUICK=(--quick) MODELS=nano
   SHAPES=("nano 2 32") SMALL=(--set train.batch_sequences=2 --set train.seq_len=32)
+  # The emulator takes minutes for what a CPU does in a second.
+  [ "$kind" = emulator ] && STEPS=2 RESUME_STEPS=20 SHAPES=("nano 1 16") SMALL+=(--set model.layers=1 --set train.seq_len=16)
 else
   RUNS=1000 OUTPUTS=1000000000 STEPS=20 RESUME_STEPS=200 BENCH_STEPS=30 QUICK=() MODELS=125m,1b
   # Preset, sequences of a step (one micro-batch each time), tokens in a sequence.
