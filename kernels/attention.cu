@@ -1,6 +1,7 @@
 // Causal attention of the profiles `f32` and `bf16` by plain FMAs: docs/ARITHMETIC.md, section 7.
 // Launcher: src/backend/cuda/attention.rs. For checking on a GPU; tensor cores have other bits.
 //
+// (One block per multiprocessor is what ptxas is told to reckon with: else it spills to fit more.)
 // One warp per query (forward, dq) or per key (dk, dv). Its lanes share the 128 keys or 32 queries
 // of a tile while scores are made, then the elements of the head while they are summed.
 
@@ -104,16 +105,17 @@ __device__ __forceinline__ void forward(float* out, float* lse, const float* q, 
 // One warp per (sequence, query, head), heads fastest.
 template <Profile P>
 __device__ __forceinline__ void forward_rows(float* out, float* lse, const float* qkv, Extents e,
-                                             int64_t rows, float scale) {
+                                             int rows, float scale) {
   __shared__ float p[WARPS][KEYS];
-  int64_t nth = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+  // 32-bit division needs no subroutine, for which registers would have to be spilled.
+  int nth = blockIdx.x * WARPS + threadIdx.x / 32;
   if (nth >= rows) return;
   int head = nth % e.heads, kv_head = head / (e.heads / e.kv_heads);
-  int64_t n = nth / e.heads, sequence = n / e.tokens, row = e.row();
-  int t = n % e.tokens;
+  int n = nth / e.heads, t = n % e.tokens;
+  int64_t sequence = n / e.tokens, row = e.row();
   const float* first = qkv + sequence * e.tokens * row;
   const float* k = first + (int64_t)(e.heads + kv_head) * e.width;
-  forward<P>(out + nth * e.width, lse + (sequence * e.heads + head) * e.tokens + t,
+  forward<P>(out + (int64_t)nth * e.width, lse + (sequence * e.heads + head) * e.tokens + t,
              first + t * row + (int64_t)head * e.width, row, k, k + (int64_t)e.kv_heads * e.width,
              row, t, e.width, scale, p[threadIdx.x / 32]);
 }
@@ -121,15 +123,16 @@ __device__ __forceinline__ void forward_rows(float* out, float* lse, const float
 // New tokens at positions first.. against a cache of rows [K keys | K values].
 template <Profile P>
 __device__ __forceinline__ void decode_rows(float* out, const float* qkv, const float* cache,
-                                            Extents e, int64_t rows, int first, float scale) {
+                                            Extents e, int rows, int first, float scale) {
   __shared__ float p[WARPS][KEYS];
-  int64_t nth = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+  int nth = blockIdx.x * WARPS + threadIdx.x / 32;
   if (nth >= rows) return;
   int head = nth % e.heads, kv_head = head / (e.heads / e.kv_heads);
-  int64_t n = nth / e.heads, kv_row = (int64_t)2 * e.kv_heads * e.width;
+  int n = nth / e.heads;
+  int64_t kv_row = (int64_t)2 * e.kv_heads * e.width;
   const float* k = cache + (int64_t)kv_head * e.width;
-  forward<P>(out + nth * e.width, nullptr, qkv + n * e.row() + (int64_t)head * e.width, e.row(), k,
-             k + (int64_t)e.kv_heads * e.width, kv_row, first + (int)n, e.width, scale,
+  forward<P>(out + (int64_t)nth * e.width, nullptr, qkv + (int64_t)n * e.row() + (int64_t)head * e.width, e.row(), k,
+             k + (int64_t)e.kv_heads * e.width, kv_row, first + n, e.width, scale,
              p[threadIdx.x / 32]);
 }
 
@@ -149,7 +152,7 @@ __device__ __forceinline__ Row row_of(const float* qkv, const float* dout, const
                                       const float* lse, const Extents& e, int64_t sequence,
                                       int head, int t) {
   int64_t n = sequence * e.tokens + t, at = (n * e.heads + head) * e.width;
-  return {qkv + n * e.row() + (int64_t)head * e.width, dout + at, out + at,
+  return {qkv + (int64_t)n * e.row() + (int64_t)head * e.width, dout + at, out + at,
           lse[(sequence * e.heads + head) * e.tokens + t]};
 }
 
@@ -164,15 +167,15 @@ __device__ __forceinline__ void pair(float& p, float& ds, const Row& r, float ro
 // dq: one warp per (sequence, query, head).
 template <Profile P>
 __device__ __forceinline__ void queries(float* dqkv, const float* dout, const float* out,
-                                        const float* lse, const float* qkv, Extents e, int64_t rows,
+                                        const float* lse, const float* qkv, Extents e, int rows,
                                         float scale) {
   __shared__ float shared[WARPS][32];
   float* ds = shared[threadIdx.x / 32];
-  int64_t nth = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+  int nth = blockIdx.x * WARPS + threadIdx.x / 32;
   if (nth >= rows) return;
   int lane = threadIdx.x % 32, head = nth % e.heads, kv_head = head / (e.heads / e.kv_heads);
-  int64_t n = nth / e.heads, sequence = n / e.tokens, row = e.row();
-  int t = n % e.tokens;
+  int n = nth / e.heads, t = n % e.tokens;
+  int64_t sequence = n / e.tokens, row = e.row();
   const float* k = qkv + sequence * e.tokens * row + (int64_t)(e.heads + kv_head) * e.width;
   const float* v = k + (int64_t)e.kv_heads * e.width;
   Row r = row_of(qkv, dout, out, lse, e, sequence, head, t);
@@ -192,22 +195,22 @@ __device__ __forceinline__ void queries(float* dqkv, const float* dout, const fl
       dq.add<P>(ds[at], k0 + at <= t ? k + (k0 + at) * row : nullptr, e.width);
     }
   }
-  dq.write(dqkv + n * row + (int64_t)head * e.width, 1.0f, e.width);
+  dq.write(dqkv + (int64_t)n * row + (int64_t)head * e.width, 1.0f, e.width);
 }
 
 // dk and dv: one warp per (sequence, key, key/value head).
 template <Profile P>
 __device__ __forceinline__ void keys(float* dqkv, const float* dout, const float* out,
-                                     const float* lse, const float* qkv, Extents e, int64_t rows,
+                                     const float* lse, const float* qkv, Extents e, int rows,
                                      float scale) {
   __shared__ float shared[WARPS][2][32];
   float(*here)[32] = shared[threadIdx.x / 32];
-  int64_t nth = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+  int nth = blockIdx.x * WARPS + threadIdx.x / 32;
   if (nth >= rows) return;
   int lane = threadIdx.x % 32, kv_head = nth % e.kv_heads, group = e.heads / e.kv_heads;
-  int64_t n = nth / e.kv_heads, sequence = n / e.tokens, row = e.row();
-  int j = n % e.tokens;
-  const float* k = qkv + n * row + (int64_t)(e.heads + kv_head) * e.width;
+  int n = nth / e.kv_heads, j = n % e.tokens;
+  int64_t sequence = n / e.tokens, row = e.row();
+  const float* k = qkv + (int64_t)n * row + (int64_t)(e.heads + kv_head) * e.width;
   const float* v = k + (int64_t)e.kv_heads * e.width;
   Sums dk, dv;
   dk.clear();
@@ -235,7 +238,7 @@ __device__ __forceinline__ void keys(float* dqkv, const float* dout, const float
       }
     }
   }
-  int64_t at = n * row + (int64_t)(e.heads + kv_head) * e.width;
+  int64_t at = (int64_t)n * row + (int64_t)(e.heads + kv_head) * e.width;
   dk.write(dqkv + at, 1.0f, e.width);
   dv.write(dqkv + at + (int64_t)e.kv_heads * e.width, 1.0f, e.width);
 }
@@ -243,24 +246,24 @@ __device__ __forceinline__ void keys(float* dqkv, const float* dout, const float
 }  // namespace
 
 #define ATTENTION(P, NAME)                                                                         \
-  extern "C" __global__ void __launch_bounds__(32 * WARPS)                                         \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)                                         \
       attention_forward_##NAME(float* out, float* lse, const float* qkv, int tokens, int heads,    \
-                               int kv_heads, int width, int64_t rows, float scale) {               \
+                               int kv_heads, int width, int rows, float scale) {               \
     forward_rows<P>(out, lse, qkv, {tokens, heads, kv_heads, width}, rows, scale);                 \
   }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(32 * WARPS)                                         \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)                                         \
       attention_decode_##NAME(float* out, const float* qkv, const float* cache, int heads,         \
-                              int kv_heads, int width, int64_t rows, int first, float scale) {     \
+                              int kv_heads, int width, int rows, int first, float scale) {     \
     decode_rows<P>(out, qkv, cache, {0, heads, kv_heads, width}, rows, first, scale);              \
   }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(32 * WARPS) attention_backward_queries_##NAME(      \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS, 1) attention_backward_queries_##NAME(      \
       float* dqkv, const float* dout, const float* out, const float* lse, const float* qkv,        \
-      int tokens, int heads, int kv_heads, int width, int64_t rows, float scale) {                 \
+      int tokens, int heads, int kv_heads, int width, int rows, float scale) {                 \
     queries<P>(dqkv, dout, out, lse, qkv, {tokens, heads, kv_heads, width}, rows, scale);          \
   }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(32 * WARPS) attention_backward_keys_##NAME(         \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS, 1) attention_backward_keys_##NAME(         \
       float* dqkv, const float* dout, const float* out, const float* lse, const float* qkv,        \
-      int tokens, int heads, int kv_heads, int width, int64_t rows, float scale) {                 \
+      int tokens, int heads, int kv_heads, int width, int rows, float scale) {                 \
     keys<P>(dqkv, dout, out, lse, qkv, {tokens, heads, kv_heads, width}, rows, scale);             \
   }
 ATTENTION(Profile::F32, f32)

@@ -15,20 +15,17 @@ template <Profile P> __device__ __forceinline__ float enter(float x) {
   return P == Profile::F32 ? x : zero_if_subnormal(widen(to_bf16(x)));
 }
 
-// fma° of section 4. It judges after rounding to 24 bits as if the exponent had no lower end; near
-// the smallest normal number, where that matters, the sum is exact in f64.
+// fma° of section 4. It judges after rounding to 24 bits as if the exponent had no lower end: that is
+// what the same sum gives at 2^64 times the size.
 __device__ __forceinline__ float flushed_fma(float x, float a, float acc) {
-  const float smallest = 1.17549435e-38f;
+  const float smallest = 1.17549435e-38f, larger_by = 18446744073709551616.0f;
   acc = zero_if_subnormal(acc);
   float sum = fmaf(x, a, acc);
-  if (fabsf(sum) > smallest || sum != sum) return sum;
-  if (fabsf(sum) == smallest) {
-    double exact = (double)x * (double)a + (double)acc;
-    if (fabs(exact) < (double)smallest - (double)smallest * 2.98023223876953125e-8) {
-      return copysignf(0.0f, sum);
-    }
-  }
-  return zero_if_subnormal(sum);
+  if (!(fabsf(sum) <= smallest)) return sum;
+  // One factor is small where the sum is, or the other is.
+  bool small = fabsf(x) < 1.0f;
+  float scaled = fmaf(small ? x * larger_by : x, small ? a : a * larger_by, acc * larger_by);
+  return fabsf(scaled) < smallest * larger_by ? copysignf(0.0f, sum) : sum;
 }
 
 template <Profile P> __device__ __forceinline__ float step(float x, float a, float acc) {

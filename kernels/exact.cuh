@@ -43,8 +43,9 @@ __device__ __forceinline__ float exact_exp(float x) {
   p = fmaf(p, r, 5.0000001201e-1f);
   float y = fmaf(p, r * r, r) + 1.0f;
   // 2^n as a number: y times it rounds where the exponent of y cannot simply be moved.
-  int bits = __float_as_int(s) - __float_as_int(shift);
-  float result = y * __int_as_float((bits + 127) * (1 << 23));
+  // Unsigned: for x out of range it may be anything, and is not used.
+  uint32_t exponent = __float_as_uint(s) - __float_as_uint(shift) + 127;
+  float result = y * __uint_as_float(exponent << 23);
   if (x < -87.0f) return 0.0f;
   if (x > 88.0f) return __int_as_float(0x7f800000);
   return result;
@@ -83,8 +84,8 @@ __device__ __forceinline__ float exact_exp2(float x) {
   p = fmaf(p, f, 6.931241750717163e-1f);
   p = fmaf(p, f, 1.0f);
   // A product, and not a sum of exponents, so that NaN stays NaN.
-  int exponent = __float_as_int(s) - __float_as_int(shift);
-  return p * __int_as_float((exponent + 127) * (1 << 23));
+  uint32_t exponent = __float_as_uint(s) - __float_as_uint(shift) + 127;
+  return p * __uint_as_float(exponent << 23);
 }
 
 const float LOG2_E = 1.44269504088896341f;

@@ -58,7 +58,7 @@ impl Cuda {
 /// A warp for each of `count` rows; adds the extents that all kernels take.
 fn rows(call: Call<'_>, e: Extents, count: usize) -> Call<'_> {
     let call = call.grid([count.div_ceil(WARPS), 1, 1]).block([32 * WARPS, 1, 1]);
-    call.extent(e.heads).extent(e.kv_heads).extent(e.head_dim).count(count)
+    call.extent(e.heads).extent(e.kv_heads).extent(e.head_dim).extent(count)
 }
 
 fn of(precision: Precision, f32: &'static str, bf16: &'static str) -> &'static str {
