@@ -131,9 +131,9 @@ __device__ __forceinline__ void decode_rows(float* out, const float* qkv, const 
   int n = nth / e.heads;
   int64_t kv_row = (int64_t)2 * e.kv_heads * e.width;
   const float* k = cache + (int64_t)kv_head * e.width;
-  forward<P>(out + (int64_t)nth * e.width, nullptr, qkv + (int64_t)n * e.row() + (int64_t)head * e.width, e.row(), k,
-             k + (int64_t)e.kv_heads * e.width, kv_row, first + n, e.width, scale,
-             p[threadIdx.x / 32]);
+  const float* q = qkv + (int64_t)n * e.row() + (int64_t)head * e.width;
+  forward<P>(out + (int64_t)nth * e.width, nullptr, q, e.row(), k, k + (int64_t)e.kv_heads * e.width,
+             kv_row, first + n, e.width, scale, p[threadIdx.x / 32]);
 }
 
 // delta of one query: a chain over d from 0.
