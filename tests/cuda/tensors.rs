@@ -97,9 +97,10 @@ fn elementwise_operations_are_the_same() {
 
 #[test]
 fn what_is_no_number_is_found_where_it_is_first() {
-    for bad in [None, Some(0), Some(4098), Some(8999)] {
+    // The first one first: race detectors look at a kernel's first launches only.
+    for bad in [Some(0), None, Some(4098), Some(4999)] {
         same(&format!("a NaN at {bad:?}"), |device| {
-            let mut numbers = paint(9000, 1009);
+            let mut numbers = paint(5000, 1009);
             for (i, x) in numbers.iter_mut().enumerate() {
                 if bad.is_some_and(|bad| i == bad) {
                     *x = f32::NEG_INFINITY;
@@ -108,7 +109,7 @@ fn what_is_no_number_is_found_where_it_is_first() {
                 }
             }
             let found = [DType::F32, DType::Bf16].map(|dtype| {
-                let x = device.put(dtype, &[9000], &numbers);
+                let x = device.put(dtype, &[5000], &numbers);
                 let at = elementwise::first_non_finite(device.0, x.view()).unwrap();
                 at.map_or(u32::MAX, |at| at as u32)
             });
