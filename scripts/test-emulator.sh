@@ -57,7 +57,7 @@ embedding.cu|embedding_backward|3|__syncthreads();|
 embedding.cu|embedding_backward|1|n < rows && token < vocab|n <= rows \&\& token < vocab
 matmul.cu|matmul|1|__syncthreads();|
 matmul.cu|matmul|2|__syncthreads();|
-matmul.cu|matmul|1|[TILE + 1], tile_b|[TILE - 1], tile_b
+embedding.cu|embedding_backward|1|int positions[COLLECTED]|int positions[COLLECTED / 4]
 matmul.cu|matmul|2|column(j) < n|column(j) <= n
 matmul_tc.cu|matmul|1|__syncthreads();|
 matmul_tc.cu|matmul|1|cp_async_wait<STAGES - 2>|cp_async_wait<STAGES - 1>
