@@ -66,7 +66,8 @@ IF_TSAN(void* scheduler_tsan;)
 IF_ASAN(void* scheduler_fake_stack; const void* scheduler_bottom; size_t scheduler_bytes;)
 
 // What ThreadSanitizer sees as the start and the end of a block, and of a barrier's turn.
-IF_TSAN(char block_tag; char barrier_tags[BARRIERS][2];)
+// Two tags: a thread that ends does not come before one that begins later.
+IF_TSAN(char block_begins; char block_ends; char barrier_tags[BARRIERS][2];)
 char warp_tags[MAX_THREADS / WARP][2];
 int barrier_turns[BARRIERS];
 
@@ -96,10 +97,10 @@ void resume(Fiber& fiber) {
 // Where each fiber begins and ends.
 void body() {
   IF_ASAN(__sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_bytes));
-  IF_TSAN(__tsan_acquire(&block_tag));
+  IF_TSAN(__tsan_acquire(&block_begins));
   launcher(parameters);
   if (!current->copies.empty()) fail("a thread ended with cp.async copies that it did not wait for");
-  IF_TSAN(__tsan_release(&block_tag));
+  IF_TSAN(__tsan_release(&block_ends));
   current->state = State::Ended;
   live--;
   leave();
@@ -159,7 +160,7 @@ void run_block(const std::vector<int>& ascending, Order order, unsigned& random)
   for (int i = 0; i < thread_count; i++) start(fibers[i], i);
   std::vector<int> turn = ascending;
   if (order == Order::Descending) std::reverse(turn.begin(), turn.end());
-  IF_TSAN(__tsan_release(&block_tag));
+  IF_TSAN(__tsan_release(&block_begins));
   while (live > 0 && failure.empty()) {
     if (order == Order::Random)
       for (int i = thread_count - 1; i > 0; i--) {
@@ -177,7 +178,7 @@ void run_block(const std::vector<int>& ascending, Order order, unsigned& random)
       fail("deadlock: no thread can go on");
     }
   }
-  IF_TSAN(__tsan_acquire(&block_tag));
+  IF_TSAN(__tsan_acquire(&block_ends));
 }
 
 }  // namespace
