@@ -32,8 +32,8 @@ __device__ __forceinline__ void fetch(bf16* to, const void* map, uint64_t* full,
 #pragma unroll
   for (int box = 0; box < COUNT; box++) {
     int outer = outer0 + 64 * box;
-    if (L == Layout::Along) fetch_box(to + box * BOX, map, full, k0, outer);
-    else fetch_box(to + box * BOX, map, full, outer, k0);
+    if (L == Layout::Along) fetch_box(to + box * BOX, map, full, k0, outer, 0);
+    else fetch_box(to + box * BOX, map, full, outer, k0, 0);
   }
 }
 

@@ -74,12 +74,14 @@ pub struct Launch<'a> {
     pub args: &'a [Arg],
 }
 
-/// A matrix of bf16 in device memory, row-major.
+/// Matrices of bf16 in device memory, row-major, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Matrix {
-    /// Its first element: at a multiple of 16 bytes.
+    /// The first element: at a multiple of 16 bytes.
     pub address: Address,
-    /// Rows.
+    /// How many matrices.
+    pub count: usize,
+    /// Rows of each.
     pub rows: usize,
     /// Elements of a row: a multiple of 8.
     pub columns: usize,
@@ -207,7 +209,7 @@ pub trait Door: Debug + Send + Sync {
         self.synchronize()?;
         Ok(start.elapsed())
     }
-    /// A matrix of bf16 for the tensor memory accelerator, by swizzled boxes of 64 by 64 elements;
+    /// Matrices for the tensor memory accelerator, by swizzled boxes of 64 by 64 elements;
     /// none where there is no such thing.
     fn tensor_map(&self, matrix: &Matrix) -> Result<Option<[u8; 128]>, Fault> {
         let _ = matrix;

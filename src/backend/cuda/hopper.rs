@@ -1,11 +1,12 @@
-//! Products by Hopper's warp groups (kernels/matmul_wgmma.cu), once they have been seen to give the
-//! bits of their twin by mma.sync on this device.
+//! Kernels by Hopper's warp groups (kernels/*_wgmma.cu), once they have been seen to give the bits of
+//! their twins by mma.sync on this device.
 //!
-//! Whether a GPU computes what the contract says is not taken on trust: before a layout is first
-//! used, both kernels multiply the same numbers of many sizes. If one bit differs, the layout stays
-//! with the twin, and a warning says so.
+//! Whether a GPU computes what the contract says is not taken on trust: before a kernel is first
+//! used, it and its twin compute from the same numbers of many sizes. If one bit differs, the twin
+//! stays in use, and a warning says so.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 
@@ -22,8 +23,8 @@ use crate::ops::matmul::Start;
 #[derive(Debug, Default)]
 pub(super) struct Hopper {
     maps: Mutex<Maps>,
-    /// By layout, whether the probe was passed.
-    admitted: [OnceLock<bool>; 3],
+    /// By kernel, whether the probe was passed.
+    admitted: [OnceLock<bool>; KERNELS],
 }
 
 /// Pairs of tensor maps on the device, by the matrices they describe.
@@ -41,22 +42,40 @@ impl Cuda {
         layout: Layout,
         product: &Product,
     ) -> Result<Option<Address>, OpError> {
-        if self.door.compute_capability() != (9, 0) {
-            return Ok(None);
+        match self.admits(op, layout as usize, || self.probe(op, layout))? {
+            true => self.maps_of(op, &product.operands()),
+            false => Ok(None),
         }
-        let admitted = &self.hopper.admitted[layout as usize];
-        let admitted = match admitted.get() {
-            Some(admitted) => *admitted,
-            None => {
-                let passed = self.probe(op, layout)?;
-                *admitted.get_or_init(|| passed)
-            }
-        };
-        if admitted { self.maps_of(op, &product.operands()) } else { Ok(None) }
+    }
+
+    /// Whether kernel `nth` of those by warp groups gives the bits of its twin here. `probe` runs
+    /// both and tells whether they agree (none: the device makes no tensor maps); once, if it does
+    /// not fail.
+    pub(super) fn admits(
+        &self,
+        op: &'static str,
+        nth: usize,
+        probe: impl FnOnce() -> Result<Option<bool>, OpError>,
+    ) -> Result<bool, OpError> {
+        if self.door.compute_capability() != (9, 0) {
+            return Ok(false);
+        }
+        let admitted = &self.hopper.admitted[nth];
+        if let Some(admitted) = admitted.get() {
+            return Ok(*admitted);
+        }
+        let passed = probe()?;
+        if passed == Some(false) {
+            tracing::warn!(
+                "{op}: the warp groups of {} give other bits than mma.sync; they are not used",
+                self.door.describe()
+            );
+        }
+        Ok(*admitted.get_or_init(|| passed == Some(true)))
     }
 
     /// Where the maps of two matrices are on the device; none if it makes no maps.
-    fn maps_of(
+    pub(super) fn maps_of(
         &self,
         op: &'static str,
         matrices: &[Matrix; 2],
@@ -94,7 +113,7 @@ impl Cuda {
     }
 
     /// Whether warp groups give the twin's bits in this layout, on extents with tails everywhere.
-    fn probe(&self, op: &'static str, layout: Layout) -> Result<bool, OpError> {
+    fn probe(&self, op: &'static str, layout: Layout) -> Result<Option<bool>, OpError> {
         let failed = |fault| self.failed(op, fault);
         let [m, n, k] = [200, 328, 1096];
         let memory = |bytes| -> Result<Buffer, OpError> {
@@ -102,7 +121,9 @@ impl Cuda {
         };
         let operand = |elements: usize, seed| -> Result<Buffer, OpError> {
             let buffer = memory(elements * 2)?;
-            self.door.write(buffer.address(), &wide_numbers(elements, seed)).map_err(failed)?;
+            self.door
+                .write(buffer.address(), &numbers(elements, 115..139, seed))
+                .map_err(failed)?;
             Ok(buffer)
         };
         let (a, b) = (operand(m * k, 1)?, operand(n * k, 2)?);
@@ -115,7 +136,7 @@ impl Cuda {
             start: Start::Zero,
         };
         let Some(maps) = self.maps_of(op, &product(Address::default()).operands())? else {
-            return Ok(false);
+            return Ok(None);
         };
         let bytes = m * n * if layout == Layout::BackwardWeight { 4 } else { 2 };
         let mut results = [vec![0; bytes], vec![1; bytes]];
@@ -127,30 +148,25 @@ impl Cuda {
             }
             self.door.read(result, out.address()).map_err(failed)?;
         }
-        let same = results[0] == results[1];
-        if !same {
-            tracing::warn!(
-                "{op}: the warp groups of {} do not give the bits of mma.sync; they are not used",
-                self.door.describe()
-            );
-        }
-        Ok(same)
+        Ok(Some(results[0] == results[1]))
     }
 }
 
-/// bf16 numbers of both signs and sizes from 2^-12 to 2^11, some of them zeros, as bytes.
-fn wide_numbers(count: usize, seed: u32) -> Vec<u8> {
+/// bf16 numbers of both signs with exponent fields in `sizes`, some of them zeros, as bytes.
+pub(super) fn numbers(count: usize, sizes: Range<u32>, seed: u32) -> Vec<u8> {
     let mut state = seed;
     let mut number = || {
         // A linear congruential generator (Knuth, TAOCP 2, 3.3.4): it need not be a good one.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let bits = (state >> 8) as u16;
-        let exponent = 115 + (state >> 24) % 24;
+        let exponent = sizes.start + (state >> 24) % (sizes.end - sizes.start);
         if bits.is_multiple_of(37) { 0 } else { bits & 0x807f | (exponent << 7) as u16 }
     };
     (0..count).flat_map(|_| number().to_le_bytes()).collect()
 }
 
+/// Kernels by warp groups: three layouts of products, attention with heads of 64 and of 128.
+const KERNELS: usize = 5;
 /// Bytes of a pair of maps.
 const PAIR_BYTES: usize = 2 * 128;
 /// Pairs kept: more than the products of the largest models.

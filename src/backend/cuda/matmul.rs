@@ -110,8 +110,8 @@ impl Product {
             Layout::BackwardWeight => (false, false),
         };
         let matrix = |address, outer, along| match along {
-            true => Matrix { address, rows: outer, columns: k },
-            false => Matrix { address, rows: k, columns: outer },
+            true => Matrix { address, count: 1, rows: outer, columns: k },
+            false => Matrix { address, count: 1, rows: k, columns: outer },
         };
         [matrix(self.a, m, along_a), matrix(self.b, n, along_b)]
     }

@@ -8,22 +8,24 @@ use super::context::Context;
 use crate::backend::cuda::door::Fault;
 use crate::backend::cuda::door::Matrix;
 
-/// The map of a matrix of bf16, by boxes of 64 by 64 elements swizzled by 128 bytes, zeros outside.
+/// The map of matrices of bf16, by boxes of 64 by 64 elements swizzled by 128 bytes, zeros outside
+/// of each matrix.
 pub(super) fn encode(context: &Context, matrix: &Matrix) -> Result<[u8; 128], Fault> {
     /// The driver wants it aligned to 64 bytes.
     #[repr(align(128))]
     struct Aligned(sys::CUtensorMap);
 
     let mut map = Aligned(sys::CUtensorMap { opaque: [0; 16] });
-    let extents = [matrix.columns as u64, matrix.rows as u64];
-    let (strides, boxes, steps) = ([matrix.columns as u64 * 2], [64u32, 64], [1u32, 1]);
-    // SAFETY: `map` is aligned as asked; the arrays have as many elements as a map of two
+    let [columns, rows, count] = [matrix.columns, matrix.rows, matrix.count].map(|x| x as u64);
+    let (extents, strides) = ([columns, rows, count], [columns * 2, rows * columns * 2]);
+    let (boxes, steps) = ([64u32, 64, 1], [1u32; 3]);
+    // SAFETY: `map` is aligned as asked; the arrays have as many elements as a map of three
     // dimensions reads. The address is only written down.
     let made = unsafe {
         sys::cuTensorMapEncodeTiled(
             &raw mut map.0,
             sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-            2,
+            3,
             matrix.address.0 as *mut c_void,
             extents.as_ptr(),
             strides.as_ptr(),
