@@ -67,7 +67,7 @@ fn under_mpi(amount: Amount) {
     let mut data = Some(vec![rank as f32; amount.bytes / 4]);
     let comm = group(mpi.clone(), vec![0; size]).unwrap();
     let times = time(&comm, amount.rounds, || {
-        data = data.take().map(|data| mpi.library_all_reduce(data).unwrap());
+        data = data.take().map(|data| mpi.mpi_all_reduce(data).unwrap());
     });
     report(&comm, "MPI_Allreduce of the library", 2 * size * amount.bytes, &times);
     measure(&comm, amount, "ranks of mpirun");

@@ -129,7 +129,7 @@ fn start() {
 
 fn library_sum_is_there_to_compare_with(link: &Mpi) {
     let mine: Vec<f32> = (0..1000).map(|i| (i * (link.rank() + 1)) as f32).collect();
-    let sum = link.library_all_reduce(mine).unwrap();
+    let sum = link.mpi_all_reduce(mine).unwrap();
     let ranks: usize = (1..=link.size()).sum();
     assert!(sum.iter().enumerate().all(|(i, x)| *x == (i * ranks) as f32));
 }

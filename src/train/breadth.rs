@@ -19,7 +19,7 @@ impl Passing<'_> {
     pub fn breadth_first(&mut self) -> Result<(), Error> {
         let layout = self.layout;
         let [mut streams, mut gradients] = self.inboxes();
-        self.library.announce(self.uses());
+        self.lender.announce(self.uses());
         let mut away = None;
         if layout.has_embedding() {
             self.with_weights(0, |this, table| {
@@ -129,9 +129,9 @@ impl Passing<'_> {
         if state.division.has_whole_weights() {
             return work(self, state.entering(b));
         }
-        let whole = self.library.borrow(self.kernels, state, self.exchange, b)?;
+        let whole = self.lender.borrow(self.kernels, state, self.exchange, b)?;
         work(self, &whole)?;
-        self.library.give_back(whole);
+        self.lender.give_back(whole);
         Ok(())
     }
 

@@ -59,12 +59,12 @@ impl Trainer {
     ) -> Result<Vec<f32>, Error> {
         let (stage, stages) = (self.mesh.stage(), self.mesh.stages());
         let (layout, state, exchange) = (&self.layout, &self.state, &mut self.exchange);
-        let (library, neighbours) = (&mut self.library, &mut self.neighbours);
+        let (lender, neighbours) = (&mut self.lender, &mut self.neighbours);
         let pass = self.frame.pass(kernels, slot)?;
         pass.load(model::Batch { tokens: &batch.inputs, targets: &batch.targets }, slot)?;
-        library.announce(layout.forward_uses(self.plan.dims.tied));
+        lender.announce(layout.forward_uses(self.plan.dims.tied));
         if layout.has_embedding() {
-            library.with(kernels, (state, 0), exchange, |table| {
+            lender.with(kernels, (state, 0), exchange, |table| {
                 Ok(pass.embed(table.embedding(), slot)?)
             })?;
         } else {
@@ -76,7 +76,7 @@ impl Trainer {
             inspect("embedding".into(), &slot.streams[0])?;
         }
         for layer in layout.layers.clone() {
-            library.with(kernels, (state, layout.block(layer)), exchange, |weights| {
+            lender.with(kernels, (state, layout.block(layer)), exchange, |weights| {
                 let weights = [weights.block()];
                 Ok(pass.forward(layer..layer + 1, &weights, None, slot, scratch)?)
             })?;
@@ -94,8 +94,8 @@ impl Trainer {
             return Ok(losses.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect());
         }
         let mut head =
-            |table: Option<&Tensor>, exchange: &mut _, library: &mut super::library::Library| {
-                library.with(kernels, (state, layout.head()), exchange, |weights| {
+            |table: Option<&Tensor>, exchange: &mut _, lender: &mut super::library::Library| {
+                lender.with(kernels, (state, layout.head()), exchange, |weights| {
                     let head = weights.head(table);
                     pass.final_norm(head.final_norm, slot, scratch)?;
                     Ok(pass.losses(head.lm_head, slot, scratch)?)
@@ -103,14 +103,14 @@ impl Trainer {
             };
         if layout.has_embedding() && self.plan.dims.tied {
             if state.division.has_whole_weights() {
-                head(Some(state.entering(0).embedding()), exchange, library)?;
+                head(Some(state.entering(0).embedding()), exchange, lender)?;
             } else {
-                let table = library.borrow(kernels, state, exchange, 0)?;
-                head(Some(table.embedding()), exchange, library)?;
-                library.give_back(table);
+                let table = lender.borrow(kernels, state, exchange, 0)?;
+                head(Some(table.embedding()), exchange, lender)?;
+                lender.give_back(table);
             }
         } else {
-            head(None, exchange, library)?;
+            head(None, exchange, lender)?;
         }
         if let (Some(inspect), Some(scratch)) = (&mut inspect, &scratch.head) {
             inspect("rmsnorm after the last layer (final_norm)".into(), &scratch.final_norm)?;

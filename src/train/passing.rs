@@ -34,7 +34,7 @@ pub(super) struct Passing<'a> {
     pub scratch: &'a mut Scratch,
     pub sums: &'a mut Sums,
     pub exchange: &'a mut Exchange,
-    pub library: &'a mut Library,
+    pub lender: &'a mut Library,
     pub neighbours: &'a mut Neighbours,
     /// The sequences of this rank's shards.
     pub batch: &'a Batch,

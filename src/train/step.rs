@@ -55,7 +55,7 @@ pub struct Trainer {
     /// For sequences that only go forward; made when the first one comes.
     pub(super) heldout: Option<(Slot, Scratch)>,
     pub(super) exchange: Exchange,
-    pub(super) library: Library,
+    pub(super) lender: Library,
     pub(super) neighbours: Neighbours,
     pub(super) tally: Tally,
 }
@@ -142,7 +142,7 @@ impl Trainer {
             scratch: &mut self.scratch,
             sums: &mut self.sums,
             exchange: &mut self.exchange,
-            library: &mut self.library,
+            lender: &mut self.lender,
             neighbours: &mut self.neighbours,
             batch,
             scale: (1.0 / per_step as f64) as f32,
@@ -232,7 +232,7 @@ impl Trainer {
             exchange: Exchange::new(kernels.clone(), mesh, division)?,
             neighbours: Neighbours::new(mesh.clone(), PATIENCE),
             tally: Tally::new(dims, &stages, mesh.data().size(), shards),
-            library: Library::default(),
+            lender: Library::default(),
             heldout: None,
             done: 0,
             plan: plan.clone(),

@@ -43,7 +43,7 @@ api! {
     initialized = "MPI_Initialized": fn(*mut c_int);
     finalize = "MPI_Finalize": fn();
     abort = "MPI_Abort": fn(Handle, c_int);
-    library_version = "MPI_Get_library_version": fn(*mut c_char, *mut c_int);
+    version_text = "MPI_Get_library_version": fn(*mut c_char, *mut c_int);
     comm_rank = "MPI_Comm_rank": fn(Handle, *mut c_int);
     comm_size = "MPI_Comm_size": fn(Handle, *mut c_int);
     comm_get_attr = "MPI_Comm_get_attr": fn(Handle, c_int, *mut *const c_int, *mut c_int);
@@ -273,7 +273,7 @@ impl Api {
     fn version(&self) -> String {
         let (mut text, mut len) = ([0 as c_char; TEXT_BYTES], 0);
         // SAFETY: allowed before MPI_Init; the buffer has every ABI's MPI_MAX_LIBRARY_VERSION_STRING.
-        let rc = unsafe { (self.library_version)(text.as_mut_ptr(), &mut len) };
+        let rc = unsafe { (self.version_text)(text.as_mut_ptr(), &mut len) };
         if rc == 0 { c_text(&text) } else { "an MPI without a name".into() }
     }
 }

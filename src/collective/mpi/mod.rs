@@ -87,7 +87,7 @@ impl Mpi {
 
     /// In place: `MPI_Allreduce` of the library itself, in its own order. Only for benches, to
     /// compare with: training never uses it, because its sums depend on the number of ranks.
-    pub fn library_all_reduce(&self, data: Vec<f32>) -> Result<Vec<f32>, Error> {
+    pub fn mpi_all_reduce(&self, data: Vec<f32>) -> Result<Vec<f32>, Error> {
         let (end, result) = sync_channel(1);
         self.submit(Job::AllReduce(data, end));
         result.recv().unwrap_or(Err(Error::Lost { rank: self.rank }))

@@ -14,7 +14,7 @@ use crate::collective::device::Turn;
 
 /// One rank's end.
 pub(super) struct NcclCommunicator {
-    library: Library,
+    nccl: Library,
     /// The device that it works on.
     door: Arc<dyn Door>,
     /// Null after it has ended; held during every call.
@@ -61,8 +61,7 @@ impl NcclCommunicator {
             (library.calls.comm_init_rank_config)(&mut comm, size, id, rank, &mut config)
         };
         let started = library.check(CALL, comm, rc);
-        let this =
-            Self { library: library.clone(), door, comm: Mutex::new(Handle(comm)), patience };
+        let this = Self { nccl: library.clone(), door, comm: Mutex::new(Handle(comm)), patience };
         let ready = started.and_then(|()| this.settle(CALL, &this.lock(), patience));
         ready.inspect_err(|_| this.abort())?;
         Ok(this)
@@ -79,28 +78,27 @@ impl NcclCommunicator {
         let Some(stream) = door.stream() else {
             return Err(Error::NoGpu { device: door.describe() });
         };
-        let (calls, stream) = (&self.library.calls, pointer(stream.handle));
+        let (calls, stream) = (&self.nccl.calls, pointer(stream.handle));
         let peer = c_int::try_from(turn.peer).map_err(|_| Error::Ranks("too many".into()))?;
         let handle = self.lock();
         let comm = handle.alive()?;
         // SAFETY: allowed at any time; every start meets its end below.
-        let mut outcome =
-            self.library.check("ncclGroupStart", comm, unsafe { (calls.group_start)() });
+        let mut outcome = self.nccl.check("ncclGroupStart", comm, unsafe { (calls.group_start)() });
         for span in turn.give {
             let at = pointer(span.at.0).cast_const();
             // SAFETY: the span is live device memory, which the caller keeps, unchanged, until the
             // stream is past this; `comm` is alive and `stream` is of its device.
             let rc = || unsafe { (calls.send)(at, span.bytes, UINT8, peer, comm, stream) };
-            outcome = outcome.and_then(|()| self.library.check("ncclSend", comm, rc()));
+            outcome = outcome.and_then(|()| self.nccl.check("ncclSend", comm, rc()));
         }
         for span in turn.take {
             let at = pointer(span.at.0);
             // SAFETY: as above; nobody else touches what is received into.
             let rc = || unsafe { (calls.receive)(at, span.bytes, UINT8, peer, comm, stream) };
-            outcome = outcome.and_then(|()| self.library.check("ncclRecv", comm, rc()));
+            outcome = outcome.and_then(|()| self.nccl.check("ncclRecv", comm, rc()));
         }
         // SAFETY: ends the group begun above, on the same thread.
-        let ended = self.library.check("ncclGroupEnd", comm, unsafe { (calls.group_end)() });
+        let ended = self.nccl.check("ncclGroupEnd", comm, unsafe { (calls.group_end)() });
         outcome.and(ended)?;
         self.settle("ncclGroupEnd", &handle, patience)
     }
@@ -116,7 +114,7 @@ impl NcclCommunicator {
         let comm = std::mem::replace(&mut handle.0, std::ptr::null_mut());
         if !comm.is_null() && self.door.bind_thread().is_ok() {
             // SAFETY: alive until here; nobody can use it any more.
-            let _ = unsafe { (self.library.calls.comm_abort)(comm) };
+            let _ = unsafe { (self.nccl.calls.comm_abort)(comm) };
         }
     }
 
@@ -127,12 +125,12 @@ impl NcclCommunicator {
         let comm = handle.alive()?;
         self.door.bind_thread().map_err(|fault| Error::Device(fault.to_string()))?;
         // SAFETY: alive, and finalized once: nobody else has it when this is called.
-        self.library.check(CALL, comm, unsafe { (self.library.calls.comm_finalize)(comm) })?;
+        self.nccl.check(CALL, comm, unsafe { (self.nccl.calls.comm_finalize)(comm) })?;
         self.settle(CALL, &handle, self.patience.min(LONGEST_FAREWELL))?;
         handle.0 = std::ptr::null_mut();
         // SAFETY: finalized; nobody can use it any more.
-        let rc = unsafe { (self.library.calls.comm_destroy)(comm) };
-        self.library.check("ncclCommDestroy", std::ptr::null_mut(), rc)
+        let rc = unsafe { (self.nccl.calls.comm_destroy)(comm) };
+        self.nccl.check("ncclCommDestroy", std::ptr::null_mut(), rc)
     }
 
     /// Waits until what `call` began in the background has ended.
@@ -154,9 +152,9 @@ impl NcclCommunicator {
     fn state(&self, call: &'static str, comm: Comm) -> Result<c_int, Error> {
         let mut state = SUCCESS;
         // SAFETY: `comm` is alive, the result in scope.
-        let rc = unsafe { (self.library.calls.comm_get_async_error)(comm, &mut state) };
-        self.library.check("ncclCommGetAsyncError", comm, rc)?;
-        self.library.check(call, comm, state).map(|()| state)
+        let rc = unsafe { (self.nccl.calls.comm_get_async_error)(comm, &mut state) };
+        self.nccl.check("ncclCommGetAsyncError", comm, rc)?;
+        self.nccl.check(call, comm, state).map(|()| state)
     }
 
     fn lock(&self) -> MutexGuard<'_, Handle> {
@@ -187,7 +185,7 @@ impl Drop for NcclCommunicator {
 
 impl fmt::Debug for NcclCommunicator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NcclCommunicator({:?} on {})", self.library, self.door.describe())
+        write!(f, "NcclCommunicator({:?} on {})", self.nccl, self.door.describe())
     }
 }
 
