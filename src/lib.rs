@@ -7,8 +7,10 @@ pub mod metrics;
 pub mod rng;
 pub mod tensor;
 
+pub mod codec;
 pub mod ops;
 
+pub mod aggregate;
 #[allow(unsafe_code, reason = "SIMD intrinsics; see backend/mod.rs")]
 pub mod backend;
 pub mod data;
@@ -26,7 +28,11 @@ pub mod shard;
 
 pub mod train;
 
+pub mod diloco;
+
 pub mod launch;
+
+pub mod simulate;
 
 pub mod config;
 

@@ -7,14 +7,15 @@ use std::path::PathBuf;
 /// Modules from the bottom up. A module may import those on earlier lines.
 const LAYERS: &[&[&str]] = &[
     &["crypto", "metrics", "rng", "tensor"],
-    &["ops", "protocol"],
-    &["aggregate", "backend", "codec", "data", "model", "privacy"],
+    &["codec", "ops", "protocol"],
+    &["aggregate", "backend", "data", "model", "privacy"],
     &["collective", "optim"],
     &["bench", "checkpoint", "export"],
     &["shard"],
     &["train"],
     &["audit", "diloco", "gossip"],
-    &["launch", "node", "simulate", "report"],
+    &["launch", "node", "report"],
+    &["simulate"],
     &["config"],
     &["cli"],
 ];

@@ -31,6 +31,14 @@ pub enum Domain {
     Program,
     /// Results of an operation, to compare those of two runs or devices.
     Bench,
+    /// The tensors of an update and their division into blocks.
+    UpdateLayout,
+    /// A whole encoded update.
+    Update,
+    /// Outer weights, momentum and residuals.
+    OuterState,
+    /// A scenario of a simulation.
+    Scenario,
 }
 
 impl Domain {
@@ -46,6 +54,10 @@ impl Domain {
             Self::Plan => "neuroshard 2025 v1 plan",
             Self::Program => "neuroshard 2025 v1 program",
             Self::Bench => "neuroshard 2025 v1 bench",
+            Self::UpdateLayout => "neuroshard 2025 v1 update layout",
+            Self::Update => "neuroshard 2025 v1 update",
+            Self::OuterState => "neuroshard 2025 v1 outer state",
+            Self::Scenario => "neuroshard 2025 v1 scenario",
         }
     }
 }

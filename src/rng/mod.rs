@@ -27,6 +27,12 @@ pub enum Purpose {
     Sampling = 6,
     /// Inputs of tests and benches.
     Test = 7,
+    /// Which updates share a bucket before aggregation; step is the round.
+    Bucketing = 8,
+    /// What a simulated network, its faults and its churn do.
+    Simulation = 9,
+    /// What a simulated attacker sends; step is the round.
+    Attack = 10,
 }
 
 /// The address of 128 random bits.

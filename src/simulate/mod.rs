@@ -1,0 +1,1 @@
+//! Many clusters in one process: virtual clock, links, attackers, sweeps.
