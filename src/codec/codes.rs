@@ -85,7 +85,7 @@ impl Codes {
             self.values.push(value);
         }
         debug_assert!(self.positions[place..].is_sorted_by(|a, b| a < b), "places ascend");
-        debug_assert!(self.positions.last().is_none_or(|&p| usize::from(p) < elements));
+        debug_assert!(self.positions[place..].last().is_none_or(|&p| usize::from(p) < elements));
         self.close(elements, exponent, false, first);
     }
 

@@ -77,7 +77,7 @@ mod tests {
     fn blocks_cover_all_and_straddle_no_tensor() {
         let sizes = [0, 1, CHUNK, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7];
         let layout = Layout::new(sizes.iter().enumerate().map(|(i, &n)| (format!("w{i}"), n)));
-        assert_eq!(layout.elements(), sizes.iter().sum());
+        assert_eq!(layout.elements(), sizes.iter().sum::<usize>());
         let mut next = 0;
         for block in layout.blocks() {
             assert_eq!(block.start, next);
