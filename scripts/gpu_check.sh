@@ -140,7 +140,13 @@ equal() { "$bin" bench equal --runs $RUNS "${device[@]}"; }
 tensor_core() {
   local core=hopper
   command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=compute_cap --format=csv,noheader | grep -q '^8' && core=ampere
-  "$bin" bench tensor-core --outputs $OUTPUTS --seconds 900 "${device[@]}" --set numerics.tensor_core=$core
+  local who bad=0 whose=('')
+  # Our kernels, and every plan of cuBLASLt's that its probe admits.
+  [ "$kind" = cuda ] && whose=(ours cublaslt)
+  for who in "${whose[@]}"; do
+    "$bin" bench tensor-core --outputs $OUTPUTS --seconds 450 "${device[@]}" --set numerics.tensor_core=$core ${who:+--product $who} || bad=1
+  done
+  return $bad
 }
 
 # A training is the same training on both devices.

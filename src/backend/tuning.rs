@@ -35,17 +35,34 @@ pub struct Knob {
     pub values: &'static [usize],
 }
 
+/// Who computes matrix products of the `tc` profile; all give the same bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Products {
+    /// The kernels of this program.
+    Ours,
+    /// cuBLASLt, wherever one of its algorithms has given the bits of ours.
+    Cublaslt,
+    /// Of these two the faster, measured when a shape first comes.
+    #[default]
+    Auto,
+}
+
 /// Each parameter: `key: operation, default of [values]`.
 macro_rules! knobs {
     ($($(#[$doc:meta])* $key:ident: $op:literal, $default:literal of [$($value:literal),*];)*) => {
         /// The launch parameters: `[launch]` of a tuning file.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
-        pub struct Launches { $($(#[$doc])* pub $key: usize,)* }
+        pub struct Launches {
+            $($(#[$doc])* pub $key: usize,)*
+            /// Who computes matrix products of the `tc` profile.
+            pub product: Products,
+        }
 
         impl Default for Launches {
             fn default() -> Self {
-                Self { $($key: $default,)* }
+                Self { $($key: $default,)* product: Products::default() }
             }
         }
 
@@ -168,6 +185,18 @@ mod tests {
         assert!(wrong.contains("rope_thread"), "{wrong}");
         let wrong = Tuning::from_toml(&text.replace("= 512", "= 500")).unwrap_err();
         assert!(wrong.contains("launch.rope_threads = 500"), "{wrong}");
+    }
+
+    #[test]
+    fn who_computes_products_is_a_word() {
+        let file = |line: &str| {
+            Tuning::from_toml(&format!("device = \"x\"\nversion = \"1\"\n[launch]\n{line}\n"))
+        };
+        assert_eq!(file("").unwrap().launch.product, Products::Auto);
+        assert_eq!(file("product = \"ours\"").unwrap().launch.product, Products::Ours);
+        assert_eq!(file("product = \"cublaslt\"").unwrap().launch.product, Products::Cublaslt);
+        let wrong = file("product = \"cublas\"").unwrap_err();
+        assert!(wrong.contains("cublas"), "{wrong}");
     }
 
     #[test]

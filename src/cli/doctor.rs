@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::output::Stdout;
 use super::{Ending, Failure};
+use crate::backend::cuda::cublaslt;
 use crate::backend::cuda::door::Fault;
 use crate::backend::cuda::driver;
+use crate::backend::cuda::driver::Gpu;
 use crate::backend::cuda::embedded;
 use crate::backend::cuda::emulator::Emulator;
 use crate::backend::cuda::emulator::Order;
-use crate::backend::cuda::libraries;
 use crate::collective::nccl;
 use crate::ops::TensorCore;
 
@@ -21,10 +22,7 @@ pub struct Args {}
 pub fn run(_: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     driver(out)?;
     kernels(out)?;
-    match libraries::cublaslt() {
-        Ok(found) => out.line(there("cuBLASLt", format!("{} ({})", found.version, found.name)))?,
-        Err(_) => missing(out, "cuBLASLt", "libcublasLt.so.13 was not found", NO_CUBLASLT)?,
-    }
+    cublaslt(out)?;
     match nccl::probe() {
         Ok(nccl) => out.line(there("NCCL", format!("{} ({})", nccl.version(), nccl.path())))?,
         Err(error) => missing(out, "NCCL", error, NO_NCCL)?,
@@ -74,6 +72,23 @@ fn kernels(out: &mut Stdout) -> Result<(), Failure> {
     out.line(there("kernels", text))
 }
 
+/// The library, and whether it would plan products on the first GPU.
+fn cublaslt(out: &mut Stdout) -> Result<(), Failure> {
+    let library = match cublaslt::Library::load() {
+        Ok(library) => library,
+        Err(error) => return missing(out, "cuBLASLt", error, NO_CUBLASLT),
+    };
+    out.line(there("cuBLASLt", format!("{} ({})", library.version(), library.path())))?;
+    let gpu = match Gpu::open(0) {
+        Ok(gpu) => gpu,
+        Err(fault) => return missing(out, "plans", fault, NO_CUBLASLT),
+    };
+    match cublaslt::Session::open(library, &gpu) {
+        Ok(_) => out.line(there("plans", PLANS)),
+        Err(error) => missing(out, "plans", error, NO_CUBLASLT),
+    }
+}
+
 fn there(what: &str, text: impl fmt::Display) -> String {
     format!("{what:<10} {text}")
 }
@@ -92,5 +107,7 @@ const NO_GPU: &str = "device.kind = \"cuda\" does not work; the CPU computes the
 const NO_KERNELS: &str =
     "device.kind = \"cuda\" does not work in this program, whatever GPU there is";
 const NO_CUBLASLT: &str = "nothing but speed: this program's own kernels make every matrix product";
+const PLANS: &str =
+    "cuBLASLt may compute products of the tc profile; each shape is probed when it first comes";
 const NO_NCCL: &str = "ranks exchange by way of host memory, not from GPU to GPU";
 const NO_EMULATOR: &str = "kernels of GPUs cannot be checked without a GPU";

@@ -158,6 +158,15 @@ pub fn after(
     }
     out.line(format_args!("peak memory     {}", peaks.join(", ")))?;
     sample(outcome, dataset, out)?;
+    let decisions = outcome.trainer.kernels().decisions();
+    if !decisions.is_empty() {
+        let by_library = decisions.iter().filter(|line| line.contains(": cublaslt (")).count();
+        out.line(format_args!(
+            "products        {by_library} of {} shapes by cuBLASLt: {}",
+            decisions.len(),
+            folder.device().display()
+        ))?;
+    }
     out.line(format_args!("settings        {}", folder.config().display()))?;
     out.line(format_args!("metrics         {}", folder.metrics().display()))?;
     if let Some(path) = &outcome.checkpoint {

@@ -48,6 +48,11 @@ pub trait Kernels:
 {
     /// What these kernels run on, for logs: `cpu avx512bf16, 2 threads`.
     fn describe(&self) -> String;
+    /// What these kernels have decided so far by what they measured, a line each, for the records of
+    /// a run. It changes speed, never results.
+    fn decisions(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// A tensor of zeros in the memory these kernels work on.
     fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError>;
     /// FLOP/s that products of `precision` can reach at most here, for model FLOP utilization

@@ -1,9 +1,11 @@
-//! The folder of a run: `config.toml`, `metrics.jsonl`, `checkpoints/`.
+//! The folder of a run: `config.toml`, `device.json`, `metrics.jsonl`, `checkpoints/`.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::path::PathBuf;
+
+use serde::Serialize;
 
 use super::Error;
 
@@ -29,6 +31,11 @@ impl RunFolder {
         self.path.join("config.toml")
     }
 
+    /// What the first rank computes on, and what its kernels have decided: [`DeviceRecord`].
+    pub fn device(&self) -> PathBuf {
+        self.path.join("device.json")
+    }
+
     /// One line a step and evaluation.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
@@ -52,15 +59,42 @@ impl RunFolder {
         fs::create_dir_all(&self.path).map_err(Error::file("create", &self.path))
     }
 
-    /// Writes the settings: the old ones or the new ones are there, never half of any.
+    /// Writes the settings.
     pub(super) fn write_config(&self, text: &str) -> Result<(), Error> {
-        let (path, unfinished) = (self.config(), self.path.join(".config.toml.unfinished"));
+        self.replace(&self.config(), text)
+    }
+
+    /// Writes what the first rank computes on.
+    pub(super) fn write_device(&self, record: &DeviceRecord) -> Result<(), Error> {
+        let path = self.device();
+        let text = serde_json::to_string_pretty(record);
+        let text = text.map_err(io::Error::from).map_err(Error::file("write", &path))?;
+        self.replace(&path, &format!("{text}\n"))
+    }
+
+    /// Writes a file of the folder: the old one or the new one is there, never half of any.
+    fn replace(&self, path: &Path, text: &str) -> Result<(), Error> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let unfinished = self.path.join(format!(".{name}.unfinished"));
         let write = || -> io::Result<()> {
             let mut file = fs::File::create(&unfinished)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            fs::rename(&unfinished, &path)
+            fs::rename(&unfinished, path)
         };
-        write().map_err(Error::file("write", &path))
+        write().map_err(Error::file("write", path))
     }
+}
+
+/// What a rank computes on. It tells of the machine: no result depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceRecord {
+    /// As the device describes itself.
+    pub device: String,
+    /// Profile of its products.
+    pub profile: String,
+    /// Version of this program.
+    pub version: String,
+    /// What was decided by measuring: who computes which product.
+    pub decisions: Vec<String>,
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::agree::{agree, same};
 use super::evaluate::{Evaluated, Evaluation, evaluate};
+use super::folder::DeviceRecord;
 use super::guard::Decision;
 use super::metrics::{EvalRecord, Log, Record, StepRecord};
 use super::observer::{Event, Observer};
@@ -267,6 +268,9 @@ impl<'a, 'o> Running<'a, 'o> {
 
     /// Begins to write a checkpoint of this step, unless there is one.
     fn save(&mut self) -> Result<(), Error> {
+        if self.log.is_some() {
+            self.setup.folder.write_device(&device_record(&self.setup))?;
+        }
         self.world.set_patience(self.pace.patience_with_disks());
         if let Some(log) = &mut self.log {
             log.sync().map_err(Error::file("write", log.path()))?;
@@ -334,8 +338,19 @@ fn open_log(setup: &Setup<'_>, done: u64) -> Result<Option<Log>, Error> {
         return Ok(None);
     }
     setup.folder.write_config(&setup.config)?;
+    setup.folder.write_device(&device_record(setup))?;
     let path = setup.folder.metrics();
     Log::resume(&path, done).map(Some).map_err(Error::file("open", &path))
+}
+
+/// What this rank computes on, and what its kernels have decided until now.
+fn device_record(setup: &Setup<'_>) -> DeviceRecord {
+    DeviceRecord {
+        device: setup.kernels.describe(),
+        profile: setup.plan.precision.name().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        decisions: setup.kernels.decisions(),
+    }
 }
 
 /// An error of communication, with the step in or after which it came.

@@ -119,6 +119,39 @@ pub enum Work {
         /// How many bytes.
         bytes: usize,
     },
+    /// [`Door::issue`].
+    Foreign(ForeignCall),
+}
+
+/// Work that a library of NVIDIA's puts on a stream itself.
+pub trait Foreign: Debug + Send + Sync {
+    /// Asks for it on the stream with this handle ([`Stream::handle`]), without waiting; the stream's
+    /// device is that of the calling thread. It may be asked for while the stream is being captured
+    /// into a graph, once it has been asked for before.
+    fn issue(&self, stream: u64, at: &[Address; 4]) -> Result<(), Fault>;
+}
+
+/// A piece of [`Foreign`] work, with the memory it is to use.
+#[derive(Clone, Debug)]
+pub struct ForeignCall {
+    /// What is to be done.
+    pub work: Arc<dyn Foreign>,
+    /// Where; what each address is, `work` knows.
+    pub at: [Address; 4],
+}
+
+impl ForeignCall {
+    /// What two calls of the same work have in common.
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.work).addr()
+    }
+}
+
+impl PartialEq for ForeignCall {
+    fn eq(&self, other: &Self) -> bool {
+        // Both are alive, so one address is one work.
+        self.identity() == other.identity() && self.at == other.at
+    }
 }
 
 /// Work that a device has learnt to run by one call.
@@ -165,7 +198,16 @@ pub trait Door: Debug + Send + Sync {
             }),
             Work::Copy { to, from, bytes } => self.copy(*to, *from, *bytes),
             Work::Clear { to, bytes } => self.clear(*to, *bytes),
+            Work::Foreign(call) => self.issue(call),
         })
+    }
+    /// Has a library do its work; only on doors that have a [`Self::stream`].
+    ///
+    /// As with [`Self::launch`], the work's accesses stay inside live allocations: only the launchers
+    /// of this backend call this.
+    fn issue(&self, call: &ForeignCall) -> Result<(), Fault> {
+        let cause = format!("this device has no stream for {:?}", call.work);
+        Err(Fault::Driver { call: "work of a library", cause })
     }
     /// Makes a graph of `work`, without running it; none where the device has no graphs.
     fn record(&self, work: &[Work]) -> Result<Option<GraphId>, Fault> {
@@ -334,6 +376,14 @@ pub enum Fault {
         /// The call.
         call: &'static str,
         /// The driver's words.
+        cause: String,
+    },
+    /// A library that works on the device's stream refused.
+    #[error("{call}: {cause}")]
+    Foreign {
+        /// Its call.
+        call: &'static str,
+        /// Its words.
         cause: String,
     },
     /// The emulator cannot be had, or refused.

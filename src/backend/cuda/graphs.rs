@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::door::Address;
 use super::door::Door;
 use super::door::Fault;
+use super::door::ForeignCall;
 use super::door::GraphId;
 use super::door::Launch;
 use super::door::Mark;
@@ -47,6 +48,8 @@ struct Batch {
     work: Vec<Work>,
     /// None until it comes a second time.
     graph: Option<GraphId>,
+    /// A library's work in it could not be captured.
+    never: bool,
     used: u64,
 }
 
@@ -81,8 +84,15 @@ impl Graphs {
         match state.known.get_mut(&key) {
             Some(batch) if batch.work == work => {
                 batch.used = clock;
-                if batch.graph.is_none() {
-                    batch.graph = self.door.record(&work)?;
+                if batch.graph.is_none() && !batch.never {
+                    batch.graph = match self.door.record(&work) {
+                        Err(fault) if is_refused_capture(&fault, &work) => {
+                            tracing::warn!("work of a library runs without a graph: {fault}");
+                            batch.never = true;
+                            None
+                        }
+                        recorded => recorded?,
+                    };
                 }
                 match batch.graph {
                     Some(graph) => self.door.replay(graph),
@@ -94,7 +104,8 @@ impl Graphs {
                 if state.known.len() >= KNOWN_AT_MOST {
                     self.forget_oldest(state);
                 }
-                let replaced = state.known.insert(key, Batch { work, graph: None, used: clock });
+                let replaced =
+                    state.known.insert(key, Batch { work, graph: None, never: false, used: clock });
                 self.forget(replaced);
                 Ok(())
             }
@@ -160,6 +171,10 @@ impl Door for Graphs {
     fn launch(&self, launch: &Launch<'_>) -> Result<(), Fault> {
         let Launch { kernel, grid, block, shared_bytes, args } = *launch;
         self.add(Work::Launch { kernel, grid, block, shared_bytes, args: args.into() })
+    }
+
+    fn issue(&self, call: &ForeignCall) -> Result<(), Fault> {
+        self.add(Work::Foreign(call.clone()))
     }
 
     fn synchronize(&self) -> Result<(), Fault> {
@@ -229,8 +244,15 @@ impl Hash for Work {
             }
             Self::Copy { to, from, bytes } => (to, from, bytes).hash(hasher),
             Self::Clear { to, bytes } => (to, bytes).hash(hasher),
+            Self::Foreign(call) => (call.identity(), call.at).hash(hasher),
         }
     }
+}
+
+/// Whether a graph failed for a library's sake, and the work itself may still be done.
+fn is_refused_capture(fault: &Fault, work: &[Work]) -> bool {
+    !matches!(fault, Fault::Sticky { .. })
+        && work.iter().any(|work| matches!(work, Work::Foreign(_)))
 }
 
 /// Fewer pieces of work are handed over one by one: a graph would not pay.

@@ -1,5 +1,5 @@
-//! Matrix products: plain FMAs in `f32` and `bf16`; tensor cores in `tc`, by Hopper's warp groups where
-//! they have proved themselves (`hopper`), else by mma.sync.
+//! Matrix products: plain FMAs in `f32` and `bf16`; tensor cores in `tc`, by cuBLASLt (`cublaslt`) or by
+//! Hopper's warp groups (`hopper`) where they have proved themselves, else by mma.sync.
 
 use super::Cuda;
 use super::door::Address;
@@ -70,6 +70,17 @@ pub(super) enum Layout {
     BackwardWeight,
 }
 
+impl Layout {
+    /// Whether A and B run along k.
+    pub fn along(self) -> [bool; 2] {
+        match self {
+            Self::Forward => [true, true],
+            Self::BackwardInput => [true, false],
+            Self::BackwardWeight => [false, false],
+        }
+    }
+}
+
 /// `out(M, N) = [out +] A · B`.
 pub(super) struct Product {
     pub out: Address,
@@ -92,23 +103,28 @@ impl Product {
         let whole = |x: Matrix| whole_runs(DType::Bf16, x.columns, &[x.address]);
         let aligned = self.operands().into_iter().all(whole);
         let something = self.extents.iter().all(|x| *x > 0);
-        if aligned
-            && something
-            && let Some(maps) = cuda.warp_groups(op, self.layout, self)?
-        {
-            return self.by_warp_groups(cuda, op, maps);
+        if !aligned || !something {
+            return self.by_mma(cuda, op, aligned);
         }
-        self.by_mma(cuda, op, aligned)
+        match cuda.planned(op, self)? {
+            Some(call) => cuda.door.issue(&call).map_err(|fault| cuda.failed(op, fault)),
+            None => self.by_ours(cuda, op),
+        }
+    }
+
+    /// On tensor cores by the best of our kernels; there is something to do, and all rows are whole
+    /// runs of 16 bytes.
+    pub fn by_ours(&self, cuda: &Cuda, op: &'static str) -> Result<(), OpError> {
+        match cuda.warp_groups(op, self.layout, self)? {
+            Some(maps) => self.by_warp_groups(cuda, op, maps),
+            None => self.by_mma(cuda, op, true),
+        }
     }
 
     /// A and B as they lie in memory.
     pub fn operands(&self) -> [Matrix; 2] {
         let [m, n, k] = self.extents;
-        let (along_a, along_b) = match self.layout {
-            Layout::Forward => (true, true),
-            Layout::BackwardInput => (true, false),
-            Layout::BackwardWeight => (false, false),
-        };
+        let [along_a, along_b] = self.layout.along();
         let matrix = |address, outer, along| match along {
             true => Matrix { address, count: 1, rows: outer, columns: k },
             false => Matrix { address, count: 1, rows: k, columns: outer },

@@ -9,6 +9,7 @@ mod beside;
 mod buffer;
 mod ceiling;
 mod cross_entropy;
+pub mod cublaslt;
 mod digest;
 pub mod door;
 pub mod driver;
@@ -19,7 +20,6 @@ pub mod emulator;
 pub mod graphs;
 mod hopper;
 mod launch;
-pub mod libraries;
 mod matmul;
 mod norm;
 mod rmsnorm;
@@ -33,11 +33,14 @@ use std::time::Duration;
 
 pub use beside::Beside;
 use buffer::Buffer;
+use cublaslt::Plans;
+use cublaslt::WORKSPACE_BYTES;
 use door::Door;
 use hopper::Hopper;
 use scratch::Scratch;
 
 use crate::backend::tuning::Launches;
+use crate::backend::tuning::Products;
 use crate::ops::DeviceMemory;
 use crate::ops::Kernels;
 use crate::ops::OpError;
@@ -54,6 +57,7 @@ pub struct Cuda {
     scratch: Arc<Scratch>,
     launches: Launches,
     hopper: Arc<Hopper>,
+    plans: Arc<Plans>,
 }
 
 impl Cuda {
@@ -63,6 +67,7 @@ impl Cuda {
             door,
             scratch: Arc::default(),
             hopper: Arc::default(),
+            plans: Arc::default(),
             launches: Launches::default(),
         }
     }
@@ -117,7 +122,9 @@ impl Kernels for Cuda {
         // Where the driver does not tell, the allocation will.
         let place = self.door.stream()?.bus_id;
         let free_bytes = self.door.memory().ok()?.free_bytes;
-        Some(DeviceMemory { place, free_bytes })
+        // Asked before there are products, so the workspace of their plans is yet to be taken.
+        let taken = if self.launches.product == Products::Ours { 0 } else { WORKSPACE_BYTES };
+        Some(DeviceMemory { place, free_bytes: free_bytes.saturating_sub(taken as u64) })
     }
 
     fn zeros(&self, dtype: DType, shape: &[usize]) -> Result<Tensor, OpError> {
@@ -137,6 +144,10 @@ impl Kernels for Cuda {
             _ => (f64::NAN, f64::NAN),
         };
         if matches!(precision, Precision::Tc(_)) { products } else { fmas }
+    }
+
+    fn decisions(&self) -> Vec<String> {
+        self.plans.lines(self.launches.product)
     }
 
     fn device(&self) -> Option<&dyn Any> {

@@ -1,15 +1,19 @@
 //! `neuroshard bench tensor-core`: random products against the model, bit by bit.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::backend;
 use crate::backend::Kind;
+use crate::backend::tuning::Launches;
+use crate::backend::tuning::Products;
 use crate::bench::tensor_core::compare;
 use crate::cli::output::Stdout;
 use crate::cli::{Ending, Failure, device};
 use crate::config::RunConfig;
+use crate::ops::Kernels;
 use crate::ops::Precision;
 use crate::train::Numerics;
 use crate::train::Profile;
@@ -29,6 +33,30 @@ pub struct Args {
     /// Ends after so many seconds, with what has been compared by then; 0: when done.
     #[arg(long, default_value_t = 0)]
     seconds: u64,
+    /// Who computes products of a GPU: ours, cublaslt (where its bits are right) or auto (the faster).
+    /// Default: what device.tuning says.
+    #[arg(long, value_parser = products)]
+    product: Option<Products>,
+}
+
+/// A word of a tuning file.
+fn products(word: &str) -> Result<Products, String> {
+    match word {
+        "ours" => Ok(Products::Ours),
+        "cublaslt" => Ok(Products::Cublaslt),
+        "auto" => Ok(Products::Auto),
+        _ => Err("ours, cublaslt or auto".into()),
+    }
+}
+
+/// The device, with the products asked for.
+fn opened(args: &Args, config: &backend::Config) -> Result<Arc<dyn Kernels>, Failure> {
+    let Some(product) = args.product else { return device::open(config) };
+    let Some(kernels_of) = backend::tunable(config)? else {
+        return Err("--product is for GPUs: say --set device.kind=cuda".into());
+    };
+    let launch = backend::tuning(config)?.map_or_else(Launches::default, |tuning| tuning.launch);
+    Ok(kernels_of(Launches { product, ..launch }))
 }
 
 /// Runs the command; it fails at the end if any output differed.
@@ -38,7 +66,7 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let Precision::Tc(core) = numerics.precision() else {
         return Err("the tc profile has no tensor core".into());
     };
-    let kernels = device::open(&config.device)?;
+    let kernels = opened(args, &config.device)?;
     // The model is the CPU's; a CPU is compared with its canonical level.
     let level = if config.device.kind == Kind::Cpu { "portable" } else { "auto" };
     let model =
@@ -66,6 +94,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
         }
     }
     out.line(format_args!("{outputs} outputs, {different} of them different"))?;
+    for decision in kernels.decisions() {
+        out.line(format_args!("  {decision}"))?;
+    }
     if outputs < args.outputs {
         out.line(format_args!("NOT ALL: {} were asked for, the time was up", args.outputs))?;
     }

@@ -1,4 +1,7 @@
 //! Work as CUDA graphs: captured from the stream that it would have run on.
+//!
+//! What a library puts on the stream is captured with the rest: its kernels become nodes between
+//! ours. Such work has run before (`Foreign::issue`), so the library loads and allocates nothing then.
 
 use cudarc::driver::result;
 use cudarc::driver::sys;

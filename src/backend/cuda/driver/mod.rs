@@ -26,6 +26,7 @@ pub use context::seen;
 use super::door::Address;
 use super::door::Door;
 use super::door::Fault;
+use super::door::ForeignCall;
 use super::door::GraphId;
 use super::door::Launch;
 use super::door::Mark;
@@ -188,6 +189,13 @@ impl Door for Gpu {
         };
         launched.map_err(|e| self.context.launch_fault(launch.kernel, e))?;
         self.context.launched(launch.kernel);
+        Ok(())
+    }
+
+    fn issue(&self, call: &ForeignCall) -> Result<(), Fault> {
+        self.context.bind()?;
+        call.work.issue(self.stream.0 as u64, &call.at)?;
+        self.context.launched("of a library");
         Ok(())
     }
 
