@@ -6,11 +6,13 @@
 //! The bytes are canonical: an update has one encoding, and [`Update::parse`] takes no other.
 //! docs/WIRE.md specifies them to the bit.
 
+mod bits;
 mod codes;
 mod config;
 mod dense;
 mod error;
 mod layout;
+mod top_k;
 mod update;
 
 pub use codes::Chunk;

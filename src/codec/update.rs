@@ -149,12 +149,14 @@ mod tests {
     use super::*;
     use crate::codec::BLOCK;
     use crate::codec::Config;
+    use crate::codec::Kind;
 
     #[test]
     fn an_update_comes_back_and_leaves_its_residual() {
         let layout = Layout::new([("a", 5), ("b", BLOCK + 3), ("c", 0)]);
         let about = About { job: Hash([7; 32]), round: 3, fragment: 1 };
-        let codec = Config::default().codec().expect("a codec");
+        let config = Config { kind: Kind::F32, ..Config::default() };
+        let codec = config.codec().expect("a codec");
         let values: Vec<f32> = (0..layout.elements()).map(|i| (i as f32 - 9.5) / 3.0).collect();
         let mut residual = values.clone();
         let bytes = encode(codec.as_ref(), &layout, &about, &mut residual).expect("finite");
