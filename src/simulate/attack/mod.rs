@@ -1,57 +1,96 @@
-//! What dishonest clusters send.
+//! Liars of a simulation: what they send instead of what they trained.
 //!
-//! An attacker trains like everybody else, then sees what the honest clusters will send in the
-//! round (it is omniscient) and says what it sends instead. Attackers of one kind collude: they
-//! know their number and their place among themselves, and share the seed. Every random number is
-//! addressed ([`crate::rng::Purpose::Attack`], the round as step), so a round can be replayed.
+//! The attackers of a scenario form groups; a group follows one [`Config`], colludes, and is asked
+//! once a round for everything its members send, after the honest updates of the round are known.
+//! So every attack is as strong as a peer that waits for the others and has friends can make it.
+//!
+//! Attacks are pure: the same view and memory give the same updates on every machine. Sums are f64
+//! in the order of the clusters, random numbers are addressed, transcendental functions are `libm`'s.
+//! Updates are pseudo-gradients (old weights minus new), so `-u` undoes what `u` does.
 
+mod alie;
+mod along;
+mod burst;
 mod config;
-mod sign_flip;
+mod direction;
+mod error;
+mod kind;
+mod labels;
+mod lazy;
+mod mimic;
+mod min_max;
+mod moments;
+mod noise;
+mod replay;
+mod search;
+mod support;
+#[cfg(test)]
+mod testing;
+mod wire;
 
 pub use config::Config;
-
-use std::fmt;
+pub use config::Deviation;
+pub use config::Knowledge;
+pub use config::Objective;
+pub use config::Strength;
+pub use config::Training;
+pub use config::Word;
+pub use error::Error;
+pub use kind::Kind;
+pub use labels::flip_targets;
+pub use wire::Fault;
 
 use crate::codec::Layout;
 
-/// What an attacker knows when it must send.
-#[derive(Clone, Copy, Debug)]
+/// What a group of attackers does, with what it remembers from round to round.
+pub trait Attack: Send {
+    /// What the members send in a round, in the order of `view.colluders`.
+    fn round(&mut self, view: &View<'_>) -> Vec<Sent>;
+}
+
+/// What a group of attackers knows of a round.
+#[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The outer round, from 0.
     pub round: u64,
+    /// Which fragment of the model the round exchanges, from 0.
+    pub fragment: u32,
     /// The scenario's seed.
     pub seed: u64,
-    /// The tensors of the update: every vector below is flat, of this layout.
+    /// The tensors of an update.
     pub layout: &'a Layout,
-    /// What the honest clusters' updates of this round decode to, by identity, ascending. May be
-    /// empty.
-    pub honest: &'a [&'a [f32]],
-    /// What this cluster would send if it were honest: its pseudo-gradient and residual, before
-    /// encoding.
-    pub own: &'a [f32],
-    /// How many attackers of this group there are in this round, this one included.
-    pub colluders: usize,
-    /// Its place among them, from 0.
-    pub index: usize,
+    /// All honest updates of the round as the others decode them, by cluster.
+    pub honest: &'a [Known<'a>],
+    /// The members of the group, by cluster, with what each would send if it were honest, before
+    /// encoding: zeros where [`Config::training`] says that it trained nothing.
+    pub colluders: &'a [Known<'a>],
+    /// The aggregate of the last round of this fragment.
+    pub previous: Option<&'a [f32]>,
+    /// What the real rule makes of the honest updates and of the given ones, one for each colluder
+    /// in order, encoded and decoded as the codec does. `None` if it refuses.
+    pub aggregate: &'a dyn Fn(&[&[f32]]) -> Option<Vec<f32>>,
+    /// The bytes of an update of the layout, of this job and fragment, for the given round.
+    pub encode: &'a dyn Fn(&[f32], u64) -> Vec<u8>,
+}
+
+/// An update, and the cluster that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Number of the cluster in the scenario.
+    pub cluster: usize,
+    /// Of the layout, flat.
+    pub update: &'a [f32],
 }
 
 /// What an attacker sends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sent {
-    /// These values, encoded by the scenario's codec. Values that are not finite go out as bytes
-    /// that no encoder writes.
+    /// What it would send if it were honest, residual and all.
+    Own,
+    /// These values, all finite, encoded as an honest update is, but with no residual kept.
     Dense(Vec<f32>),
-    /// These bytes, as they are.
+    /// These bytes in place of an update.
     Bytes(Vec<u8>),
-    /// Its own update of so many rounds ago, byte for byte: 1 is the last one. Nothing, if there
-    /// was none.
-    Replay(u64),
-    /// Nothing.
+    /// Nothing at all.
     Nothing,
-}
-
-/// A strategy, with what it remembers from round to round. One per attacker.
-pub trait Attack: Send + fmt::Debug {
-    /// What it sends in the round of `view`.
-    fn update(&mut self, view: &View<'_>) -> Sent;
 }
