@@ -149,18 +149,20 @@ impl<F: Family> Attack for Along<F> {
 #[cfg(test)]
 mod tests {
     use super::super::Kind;
+    use super::super::Rule;
     use super::super::testing::Room;
     use super::super::testing::mean;
     use super::*;
 
-    fn sent(room: &Room, config: &Config, rule: &Rule) -> Vec<Vec<f32>> {
+    fn sent(room: &Room, config: &Config, rule: &Rule<'_>) -> Vec<Vec<f32>> {
         let mut attack = config.attack().expect("valid");
         let sent = room.view_under(rule, |view| attack.round(&view));
         let values = |sent| if let Sent::Dense(x) = sent { x } else { panic!("{sent:?}") };
         sent.into_iter().map(values).collect()
     }
 
-    type Rule = dyn Fn(&[&[f32]]) -> Option<Vec<f32>>;
+    /// An element by the attacker's place and its own.
+    type Expected<'a> = &'a dyn Fn(usize, usize) -> f64;
 
     fn tuned(kind: Kind) -> Config {
         Config { strength: Some(Strength::Word(Word::Tuned)), ..Config::of(kind) }
@@ -179,7 +181,7 @@ mod tests {
         let room = Room::of(5, 2, 300);
         let honest = |i: usize| room.honest.iter().map(|u| f64::from(u[i])).sum::<f64>() / 5.0;
         let own = |c: usize, i: usize| f64::from(room.colluders[c][i]);
-        let cases: [(Config, &dyn Fn(usize, usize) -> f64); 5] = [
+        let cases: [(Config, Expected<'_>); 5] = [
             (Config::of(Kind::SignFlip), &|c, i| -own(c, i)),
             (Config { knowledge: Some(Knowledge::All), ..Config::of(Kind::SignFlip) }, &|_, i| {
                 -honest(i)

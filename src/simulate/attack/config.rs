@@ -144,14 +144,14 @@ impl Config {
     /// The group's behaviour, or what cannot be about the table.
     pub fn attack(&self) -> Result<Box<dyn Attack>, Error> {
         self.check()?;
-        let attack = self.from_the_start();
+        let attack = self.attack_at_once();
         Ok(match self.from_round {
             0 => attack,
             from_round => Box::new(Later { from_round, attack }),
         })
     }
 
-    fn from_the_start(&self) -> Box<dyn Attack> {
+    fn attack_at_once(&self) -> Box<dyn Attack> {
         let deviation = self.deviation.unwrap_or_default();
         let rounds = |default| self.rounds.unwrap_or(default);
         match self.kind {

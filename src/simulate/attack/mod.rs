@@ -68,10 +68,13 @@ pub struct View<'a> {
     pub previous: Option<&'a [f32]>,
     /// What the real rule makes of the honest updates and of the given ones, one for each colluder
     /// in order, encoded and decoded as the codec does. `None` if it refuses.
-    pub aggregate: &'a dyn Fn(&[&[f32]]) -> Option<Vec<f32>>,
+    pub aggregate: &'a Rule<'a>,
     /// The bytes of an update of the layout, of this job and fragment, for the given round.
     pub encode: &'a dyn Fn(&[f32], u64) -> Vec<u8>,
 }
+
+/// A rule as a function of what the colluders send.
+pub type Rule<'a> = dyn Fn(&[&[f32]]) -> Option<Vec<f32>> + 'a;
 
 /// An update, and the cluster that it belongs to.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::Known;
+use super::Rule;
 use super::Sent;
 use super::View;
 use crate::codec;
@@ -64,11 +65,7 @@ impl Room {
     }
 
     /// With `rule` as the rule: of the honest updates, then the colluders'.
-    pub fn view_under<T>(
-        &self,
-        rule: &dyn Fn(&[&[f32]]) -> Option<Vec<f32>>,
-        look: impl FnOnce(View<'_>) -> T,
-    ) -> T {
+    pub fn view_under<T>(&self, rule: &Rule<'_>, look: impl FnOnce(View<'_>) -> T) -> T {
         let layout = self.layout();
         let known = |(cluster, update)| Known { cluster, update };
         let honest = self.honest.iter().map(Vec::as_slice).enumerate().map(known);
