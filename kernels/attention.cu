@@ -1,5 +1,5 @@
 // Causal attention of the profiles `f32` and `bf16` by plain FMAs: docs/ARITHMETIC.md, section 7.
-// Launcher: src/backend/cuda/attention.rs. For checking on a GPU; tensor cores have other bits.
+// Launcher: src/backend/cuda/attention/plain.rs. For checking on a GPU; tensor cores have other bits.
 //
 // (One block per multiprocessor is what ptxas is told to reckon with: else it spills to fit more.)
 // One warp per query (forward, dq) or per key (dk, dv). Its lanes share the 128 keys or 32 queries
@@ -243,7 +243,22 @@ __device__ __forceinline__ void keys(float* dqkv, const float* dout, const float
   dv.write(dqkv + at + (int64_t)e.kv_heads * e.width, 1.0f, e.width);
 }
 
+// A block per token: the last `width` elements of its row of qkv are its row of the cache.
+template <class T>
+__device__ __forceinline__ void append(T* cache, const T* qkv, int width, int row) {
+  int64_t n = blockIdx.x;
+  const T* from = qkv + n * row + (row - width);
+  for (int i = threadIdx.x; i < width; i += blockDim.x) cache[n * width + i] = from[i];
+}
+
 }  // namespace
+
+extern "C" __global__ void attention_append_f32(float* cache, const float* qkv, int width, int row) {
+  append(cache, qkv, width, row);
+}
+extern "C" __global__ void attention_append_bf16(bf16* cache, const bf16* qkv, int width, int row) {
+  append(cache, qkv, width, row);
+}
 
 #define ATTENTION(P, NAME)                                                                         \
   extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)                                         \

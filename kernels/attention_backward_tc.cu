@@ -1,6 +1,6 @@
 // Gradients of causal attention with grouped queries on tensor cores by mma.sync: the `tc` profile
 // (docs/ARITHMETIC.md, 16.7; algorithm 2 of Dao 2023, arXiv:2307.08691, without atomics).
-// Launcher: src/backend/cuda/attention/tc.rs.
+// Launcher: src/backend/cuda/attention/backward.rs.
 //
 // Three kernels. `delta`: row sums of dout * out. `keys`: a block owns 128 keys of one key/value
 // head and meets the queries of all heads of its group, so dk and dv never leave registers.

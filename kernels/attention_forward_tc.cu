@@ -1,6 +1,6 @@
 // Causal attention with grouped queries, forward, on tensor cores by mma.sync: the `tc` profile
 // (docs/ARITHMETIC.md, 16.7; online softmax: Dao 2023, arXiv:2307.08691, algorithm 1).
-// Launcher: src/backend/cuda/attention/tc.rs.
+// Launcher: src/backend/cuda/attention/tensor_cores.rs.
 //
 // A thread block of four warps owns 64 queries of one head, each warp 16 of them with all their
 // sums in registers; keys and values come by tiles of 128. While scores of a tile are computed its
@@ -40,7 +40,8 @@ __device__ __forceinline__ void forward(bf16* out, int64_t out_row, float* lse, 
   fetch<D, KEYS>(keys, head.k, head.kv_row, 0, positions);
   cp_async_commit();
 
-  float o[D / 8][4] = {}, l[2][2] = {}, m[2] = {}, mc[2] = {};
+  float o[D / 8][4] = {};
+  Softmax softmax;
   int last = t0 / KEYS;
   for (int tile = 0; tile <= last; tile++) {
     cp_async_wait<0>();
@@ -62,51 +63,7 @@ __device__ __forceinline__ void forward(bf16* out, int64_t out_row, float* lse, 
       }
     }
 
-    // Scores become probabilities; keys after the query take no part in the maximum.
-    const float none = __int_as_float(0xff800000);
-    bool masked = tile == last;
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      float highest = none;
-#pragma unroll
-      for (int j = 0; j < KEYS / 8; j++) {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-          float& x = s[j][2 * r + i];
-          if (masked && tile * KEYS + 8 * j + lane % 4 * 2 + i > t[r]) x = none;
-          highest = larger(x, highest);
-        }
-      }
-      highest = larger(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
-      highest = larger(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
-      float before = m[r];
-      m[r] = tile == 0 ? highest : larger(before, highest);
-      mc[r] = m[r] * c;
-      float sums[2] = {};
-#pragma unroll
-      for (int j = 0; j < KEYS / 8; j++) {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-          float& x = s[j][2 * r + i];
-          bool after = masked && tile * KEYS + 8 * j + lane % 4 * 2 + i > t[r];
-          x = after ? 0.0f : exact_exp2(fmaf(x, c, -mc[r]));
-          sums[i] += x;
-        }
-      }
-      if (tile == 0) {
-        l[r][0] = sums[0];
-        l[r][1] = sums[1];
-      } else {
-        float alpha = exact_exp2(fmaf(before, c, -mc[r]));
-        l[r][0] = fmaf(l[r][0], alpha, sums[0]);
-        l[r][1] = fmaf(l[r][1], alpha, sums[1]);
-#pragma unroll
-        for (int d = 0; d < D / 8; d++) {
-          o[d][2 * r] *= alpha;
-          o[d][2 * r + 1] *= alpha;
-        }
-      }
-    }
+    softmax.tile(flat(s), flat(o), t, tile * KEYS, tile == last, c);
 
     cp_async_wait<0>();
     // The values are there, and everybody has left the keys.
@@ -128,16 +85,10 @@ __device__ __forceinline__ void forward(bf16* out, int64_t out_row, float* lse, 
 
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    float sums[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-      sums[i] = l[r][i] + __shfl_xor_sync(0xffffffffu, l[r][i], 2);
-      sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], 1);
-    }
-    float sum = sums[0] + sums[1], inverse = 1.0f / sum;
+    float sum = softmax.sum(r), inverse = 1.0f / sum;
     if (t[r] < head.first || t[r] >= positions) continue;
     int64_t query = t[r] - head.first;
-    if (lse && lane % 4 == 0) lse[query] = fmaf(exact_log(sum), LOG2_E, mc[r]);
+    if (lse && lane % 4 == 0) lse[query] = fmaf(exact_log(sum), LOG2_E, softmax.mc[r]);
     bf16* to = out + query * out_row;
 #pragma unroll
     for (int d = 0; d < D / 8; d++) {

@@ -6,6 +6,7 @@
 // others compute for 64 queries each, scores and sums in registers. While one of them makes
 // probabilities, the tensor cores multiply for the other.
 
+#include "attention_tc.cuh"
 #include "hopper.cuh"
 
 namespace {
@@ -15,8 +16,9 @@ constexpr int THREADS = 3 * 128;
 #ifdef HOPPER
 
 using namespace hopper;
+using attention_tc::KEYS;
 
-constexpr int QUERIES = 128, KEYS = 128, STAGES = 2;
+constexpr int QUERIES = 128, STAGES = 2;
 // Boxes of 64 rows by 64 elements: 8 KiB. A tile of 128 rows has two for each 64 elements of a head.
 constexpr int BOX = 64 * 64;
 
@@ -48,12 +50,12 @@ __device__ __forceinline__ void forward(bf16* out, float* lse, const char* map, 
   bf16* queries = reinterpret_cast<bf16*>(first);
   bf16 *keys = queries + QUERIES * D, *values = keys + STAGES * KEYS * D;
   __shared__ Barriers barriers;
-  // The longest rows first, so that the last blocks are short ones.
-  int t0 = (gridDim.x - 1 - blockIdx.x) * QUERIES, head = blockIdx.y, sequence = blockIdx.z;
+  // The longest rows of all heads first, so that the last blocks are short ones.
+  int t0 = (gridDim.z - 1 - blockIdx.z) * QUERIES, head = blockIdx.x, sequence = blockIdx.y;
   int kv_head = head / (heads / kv_heads), last = t0 / KEYS, warp_group = threadIdx.x / 128;
 
   if (threadIdx.x == 0) {
-    prefetch_map(map);
+    acquire_map(map);
     barrier_init(&barriers.queries, 1);
     for (int i = 0; i < STAGES; i++) {
       barrier_init(&barriers.keys_full[i], 1);
@@ -86,7 +88,8 @@ __device__ __forceinline__ void forward(bf16* out, float* lse, const char* map, 
   int half = warp_group - 1, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   int t[2] = {t0 + half * 64 + warp * 16 + lane / 4, t0 + half * 64 + warp * 16 + lane / 4 + 8};
   bool signals = threadIdx.x % 128 == 0;
-  float o[D / 2] = {}, l[2][2] = {}, m[2] = {}, mc[2] = {};
+  float o[D / 2] = {};
+  attention_tc::Softmax softmax;
   barrier_wait(&barriers.queries, 0);
   for (int tile = 0; tile <= last; tile++) {
     int i = tile % STAGES, turn = tile / STAGES;
@@ -104,51 +107,7 @@ __device__ __forceinline__ void forward(bf16* out, float* lse, const char* map, 
     wgmma_wait<0>();
     if (signals) barrier_arrive(&barriers.keys_empty[i]);
 
-    // As the twin does: sum 4 j + 2 r + e is that of query t[r] and key 8 j + 2 (lane mod 4) + e.
-    const float none = __int_as_float(0xff800000);
-    bool masked = tile == last;
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      float highest = none;
-#pragma unroll
-      for (int j = 0; j < KEYS / 8; j++) {
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-          float& x = s[4 * j + 2 * r + e];
-          if (masked && tile * KEYS + 8 * j + lane % 4 * 2 + e > t[r]) x = none;
-          highest = larger(x, highest);
-        }
-      }
-      highest = larger(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
-      highest = larger(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
-      float before = m[r];
-      m[r] = tile == 0 ? highest : larger(before, highest);
-      mc[r] = m[r] * c;
-      float sums[2] = {};
-#pragma unroll
-      for (int j = 0; j < KEYS / 8; j++) {
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-          float& x = s[4 * j + 2 * r + e];
-          bool after = masked && tile * KEYS + 8 * j + lane % 4 * 2 + e > t[r];
-          x = after ? 0.0f : exact_exp2(fmaf(x, c, -mc[r]));
-          sums[e] += x;
-        }
-      }
-      if (tile == 0) {
-        l[r][0] = sums[0];
-        l[r][1] = sums[1];
-      } else {
-        float alpha = exact_exp2(fmaf(before, c, -mc[r]));
-        l[r][0] = fmaf(l[r][0], alpha, sums[0]);
-        l[r][1] = fmaf(l[r][1], alpha, sums[1]);
-#pragma unroll
-        for (int d = 0; d < D / 8; d++) {
-          o[4 * d + 2 * r] *= alpha;
-          o[4 * d + 2 * r + 1] *= alpha;
-        }
-      }
-    }
+    softmax.tile(s, o, t, tile * KEYS, tile == last, c);
     uint32_t p[KEYS / 16][4];
 #pragma unroll
     for (int j = 0; j < KEYS / 16; j++) {
@@ -172,17 +131,11 @@ __device__ __forceinline__ void forward(bf16* out, float* lse, const char* map, 
 
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    float sums[2];
-#pragma unroll
-    for (int e = 0; e < 2; e++) {
-      sums[e] = l[r][e] + __shfl_xor_sync(0xffffffffu, l[r][e], 2);
-      sums[e] += __shfl_xor_sync(0xffffffffu, sums[e], 1);
-    }
-    float sum = sums[0] + sums[1], inverse = 1.0f / sum;
+    float sum = softmax.sum(r), inverse = 1.0f / sum;
     if (t[r] >= tokens) continue;
     if (lane % 4 == 0) {
       lse[((int64_t)sequence * heads + head) * tokens + t[r]] =
-          fmaf(exact_log(sum), LOG2_E, mc[r]);
+          fmaf(exact_log(sum), LOG2_E, softmax.mc[r]);
     }
     bf16* to = out + ((int64_t)sequence * tokens + t[r]) * heads * D + (int64_t)head * D;
 #pragma unroll
@@ -200,8 +153,8 @@ __device__ __forceinline__ void forward(bf16* out, float* lse, const char* map, 
 
 }  // namespace
 
-// `map`: the tensor map of qkv as matrices of `tokens` rows, one per sequence. Grid: (tiles of 128
-// queries, query heads, sequences). Shared: 128 + 2·2·128 rows of D, and 1,024 bytes.
+// `map`: the tensor map of qkv as matrices of `tokens` rows, one per sequence. Grid: (query heads,
+// sequences, tiles of 128 queries). Shared: 128 + 2·2·128 rows of D, and 1,024 bytes.
 #define FORWARD(D)                                                                                \
   extern "C" __global__ void __launch_bounds__(THREADS, 1) attention_forward_wgmma_##D(           \
       bf16* out, float* lse, const char* map, int tokens, int heads, int kv_heads, float c) {     \

@@ -63,6 +63,80 @@ __device__ __forceinline__ void as_left(uint32_t (&a)[4], const float (&x)[4],
   a[3] = pack(y[2], y[3]);
 }
 
+// Tiles of sums as one array: sum 4 j + i is that of tile j.
+template <int N> __device__ __forceinline__ float (&flat(float (&x)[N][4]))[4 * N] {
+  return reinterpret_cast<float(&)[4 * N]>(x);
+}
+
+// Online softmax of a thread's two rows: the greatest score so far, that times c, and sums of the
+// probabilities of even and of odd keys.
+struct Softmax {
+  float m[2] = {}, mc[2] = {}, l[2][2] = {};
+
+  // Scores of the tile of keys from `key0` on become probabilities, and the sums of values before
+  // them are scaled. Sum 4 j + 2 r + e is that of query t[r] and key 8 j + 2 (lane mod 4) + e of
+  // the tile; if `masked`, keys after the query take no part.
+  template <int N>
+  __device__ __forceinline__ void tile(float (&s)[KEYS / 2], float (&o)[N], const int (&t)[2],
+                                       int key0, bool masked, float c) {
+    const float none = __int_as_float(0xff800000);
+    int key = key0 + threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      float highest = none;
+#pragma unroll
+      for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          float& x = s[4 * j + 2 * r + e];
+          if (masked && key + 8 * j + e > t[r]) x = none;
+          highest = larger(x, highest);
+        }
+      }
+      highest = larger(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
+      highest = larger(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
+      float before = m[r];
+      m[r] = key0 == 0 ? highest : larger(before, highest);
+      mc[r] = m[r] * c;
+      float sums[2] = {};
+#pragma unroll
+      for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          float& x = s[4 * j + 2 * r + e];
+          bool after = masked && key + 8 * j + e > t[r];
+          x = after ? 0.0f : exact_exp2(fmaf(x, c, -mc[r]));
+          sums[e] += x;
+        }
+      }
+      if (key0 == 0) {
+        l[r][0] = sums[0];
+        l[r][1] = sums[1];
+      } else {
+        float alpha = exact_exp2(fmaf(before, c, -mc[r]));
+        l[r][0] = fmaf(l[r][0], alpha, sums[0]);
+        l[r][1] = fmaf(l[r][1], alpha, sums[1]);
+#pragma unroll
+        for (int j = 0; j < N / 4; j++) {
+          o[4 * j + 2 * r] *= alpha;
+          o[4 * j + 2 * r + 1] *= alpha;
+        }
+      }
+    }
+  }
+
+  // The sum of all probabilities of row r. All threads of a warp take part.
+  __device__ __forceinline__ float sum(int r) const {
+    float sums[2];
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+      sums[e] = l[r][e] + __shfl_xor_sync(0xffffffffu, l[r][e], 2);
+      sums[e] += __shfl_xor_sync(0xffffffffu, sums[e], 1);
+    }
+    return sums[0] + sums[1];
+  }
+};
+
 // Extents, and where things lie: rows of `qkv` are [H query heads | K key heads | K value heads].
 struct Extents {
   int tokens, heads, kv_heads;

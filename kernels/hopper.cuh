@@ -4,17 +4,13 @@
 
 #pragma once
 
-#include "exact.cuh"
+#include "tensor_core.cuh"
 
 // Under the emulator and on other architectures the kernels are empty.
 #if !defined(CUDA_CPU_SHIM) && defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define HOPPER 1
 
 namespace hopper {
-
-__device__ __forceinline__ uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
 
 // A barrier counts arrivals and bytes; `phase` alternates between 0 and 1.
 __device__ __forceinline__ void barrier_init(uint64_t* barrier, uint32_t arrivals) {
@@ -59,7 +55,10 @@ __device__ __forceinline__ void fetch_box(void* to, const void* map, uint64_t* b
       "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
-__device__ __forceinline__ void prefetch_map(const void* map) {
+// Makes a map in global memory, which the host wrote there, known to the TMA: its proxy does not
+// see it at a kernel's start (PTX ISA, 8.8.4). For the thread that uses the map, once.
+__device__ __forceinline__ void acquire_map(const void* map) {
+  asm volatile("fence.proxy.tensormap::generic.acquire.sys [%0], 128;" ::"l"(map) : "memory");
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
@@ -78,6 +77,15 @@ __device__ __forceinline__ uint64_t operand(const void* at, uint32_t leading) {
   uint64_t address = (shared_address(at) & 0x3ffff) >> 4;
   return address | (uint64_t)(leading >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
 }
+// The same operand `bytes` further on, a multiple of 16: cheaper than to describe it anew.
+__device__ __forceinline__ uint64_t further(uint64_t operand, uint32_t bytes) {
+  return (operand & 0xffffffff00000000ull) | (static_cast<uint32_t>(operand) + (bytes >> 4));
+}
+
+// The warp group of this thread, known to be the same for all of a warp.
+__device__ __forceinline__ int warp_group_index() {
+  return __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
+}
 
 __device__ __forceinline__ void wgmma_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -87,6 +95,11 @@ __device__ __forceinline__ void wgmma_commit() {
 }
 template <int N> __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+// After a wait for the products that sum in `x`: what reads it stays after the wait.
+template <int N> __device__ __forceinline__ void settle(float (&x)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i++) asm volatile("" : "+f"(x[i])::"memory");
 }
 
 // d (64 x 128) continued by a (64 x 16) times b (16 x 128), both in shared memory; TA and TB say
@@ -110,6 +123,22 @@ __device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], uint64_t a, uin
         "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
         "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
         "+f"(d[63])
+      : "l"(a), "l"(b), "n"(TA), "n"(TB));
+}
+
+// d (64 x 64) continued by a (64 x 16) times b (16 x 64), both in shared memory; TA and TB as above.
+template <int TA, int TB>
+__device__ __forceinline__ void wgmma_m64n64k16(float (&d)[32], uint64_t a, uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "%32, %33, 1, 1, 1, %34, %35;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
+        "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
+        "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]),
+        "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]),
+        "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
       : "l"(a), "l"(b), "n"(TA), "n"(TB));
 }
 

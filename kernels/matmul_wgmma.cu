@@ -65,8 +65,8 @@ __device__ __forceinline__ void product(Out* out, const char* maps, int m, int n
   const void *map_a = maps, *map_b = maps + 128;
 
   if (threadIdx.x == 0) {
-    prefetch_map(map_a);
-    prefetch_map(map_b);
+    acquire_map(map_a);
+    acquire_map(map_b);
     for (int i = 0; i < STAGES; i++) {
       barrier_init(&full[i], 1);
       barrier_init(&empty[i], 2);

@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Kernels whose name matches | architecture | an instruction that each of them must have.
-# HMMA and HGMMA are the tensor core's (mma.sync and wgmma), LDGSTS is cp.async, LDSM ldmatrix, UTMALDG TMA.
+# HMMA and HGMMA are the tensor core's (mma.sync and wgmma), LDGSTS is cp.async, LDSM ldmatrix, UTMALDG TMA,
+# USETMAXREG setmaxnreg.
 TABLE='
 ^(elementwise_add|rmsnorm_(forward|backward_(input|groups))|swiglu).*_(f32|bf16)$|any|LDG\.E\.128
 ^(rmsnorm_(forward|backward_input)|swiglu).*_(f32|bf16)$|any|STG\.E\.128
@@ -18,6 +19,7 @@ TABLE='
 ^attention_(forward|decode|backward).*_tc_|sm_80|LDSM
 _wgmma(_|$)|sm_90a|HGMMA
 _wgmma(_|$)|sm_90a|UTMALDG
+_wgmma(_|$)|sm_90a|USETMAXREG
 '
 # A bar in the last column parts alternatives.
 

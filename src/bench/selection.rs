@@ -45,7 +45,7 @@ pub const OPERATIONS: [Operation; 11] = [
 impl Selection {
     /// Awkward shapes: none like a tile, a warp or another extent, tails everywhere; all small.
     pub fn ragged(precisions: Vec<Precision>) -> Self {
-        let shapes: [&[usize]; 12] = [
+        let shapes: [&[usize]; 13] = [
             &[1],
             &[4097],
             &[70_001],
@@ -58,6 +58,7 @@ impl Selection {
             &[131, 51, 149],
             &[2, 70, 6, 2, 32],
             &[1, 197, 3, 1, 64],
+            &[1, 140, 2, 1, 128],
         ];
         let shapes = shapes.map(<[usize]>::to_vec).into();
         Self { precisions, shapes, tokens: 1, seq_len: 1, ..Self::default() }

@@ -63,6 +63,23 @@ fn check(profile: Profile, [sequences, seq_len, heads, kv_heads, head_dim]: [usi
 }
 
 #[test]
+fn appending_is_the_same() {
+    // No token; a row that is all keys and values; odd rows; a row longer than a block has threads.
+    for [n, row, width] in [[0, 8, 4], [1, 6, 6], [5, 9, 3], [3, 903, 602]] {
+        for t in [DType::F32, DType::Bf16] {
+            same(&format!("appending {n} rows, {width} of {row} {t:?}"), |device| {
+                let qkv = device.put(t, &[n, row], &smooth(n * row, 1009));
+                let mut cache = device.nans(t, &[n + 2, width]);
+                let rows = cache.view_mut().rows(1..n + 1);
+                attention::append(device.0, attention::Append { cache: rows, qkv: qkv.view() })
+                    .unwrap();
+                vec![("cache", device.bits(&cache))]
+            });
+        }
+    }
+}
+
+#[test]
 fn decoding_is_the_same() {
     for profile in [Profile::F32, Profile::Bf16, Profile::Tc] {
         let (first_position, new, heads, kv_heads, head_dim) = (130, 3, 6, 2, 32);

@@ -11,6 +11,7 @@ mod products;
 mod rows;
 mod tensors;
 mod training;
+mod warp_groups;
 
 use std::env;
 use std::sync::Arc;

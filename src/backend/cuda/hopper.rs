@@ -165,8 +165,9 @@ pub(super) fn numbers(count: usize, sizes: Range<u32>, seed: u32) -> Vec<u8> {
     (0..count).flat_map(|_| number().to_le_bytes()).collect()
 }
 
-/// Kernels by warp groups: three layouts of products, attention with heads of 64 and of 128.
-const KERNELS: usize = 5;
+/// Kernels by warp groups: three layouts of products; attention's forward pass with heads of 64 and of
+/// 128, then its backward pass.
+const KERNELS: usize = 7;
 /// Bytes of a pair of maps.
 const PAIR_BYTES: usize = 2 * 128;
 /// Pairs kept: more than the products of the largest models.

@@ -1,5 +1,6 @@
 //! Attention: plain FMAs in `f32` and `bf16`, tensor cores in `tc`.
 
+mod backward;
 mod plain;
 mod tensor_cores;
 
@@ -11,6 +12,7 @@ use crate::ops::attention::Backward;
 use crate::ops::attention::Decode;
 use crate::ops::attention::Forward;
 use crate::ops::attention::Kernel;
+use crate::tensor::DType;
 
 impl Kernel for Cuda {
     fn attention_forward(&self, args: Forward<'_>) -> Result<(), OpError> {
@@ -39,13 +41,12 @@ impl Kernel for Cuda {
         let row = args.qkv.shape()[1];
         let cache = self.at_mut("attention::append cache", &mut args.cache, t)?;
         let qkv = self.at("attention::append qkv", args.qkv, t)?;
-        let each = t.size_bytes();
-        for n in 0..rows {
-            let from = qkv.plus((n * row + row - width) * each);
-            let copied = self.door().copy(cache.plus(n * width * each), from, width * each);
-            copied.map_err(|fault| self.failed("attention::append", fault))?;
-        }
-        Ok(())
+        let kernel = match t {
+            DType::Bf16 => "attention_append_bf16",
+            _ => "attention_append_f32",
+        };
+        let call = self.kernel("attention::append", kernel).grid([rows, 1, 1]).block([256, 1, 1]);
+        call.pointer(cache).pointer(qkv).extent(width).extent(row).launch()
     }
 
     fn attention_decode(&self, args: Decode<'_>) -> Result<(), OpError> {

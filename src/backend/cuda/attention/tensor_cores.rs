@@ -1,4 +1,4 @@
-//! Attention on tensor cores: blocks of 64 queries, or of 128 keys.
+//! Attention on tensor cores, forward: blocks of 64 queries, or of 128.
 
 use crate::backend::cuda::Cuda;
 use crate::backend::cuda::buffer::Buffer;
@@ -7,7 +7,6 @@ use crate::backend::cuda::door::Matrix;
 use crate::backend::cuda::hopper::numbers;
 use crate::backend::cuda::launch::Call;
 use crate::ops::OpError;
-use crate::ops::attention::Backward;
 use crate::ops::attention::Decode;
 use crate::ops::attention::Extents;
 use crate::ops::attention::Forward;
@@ -26,7 +25,7 @@ impl Cuda {
         }
     }
 
-    fn forward_by_mma(
+    pub(super) fn forward_by_mma(
         &self,
         e: Extents,
         out: Address,
@@ -57,7 +56,7 @@ impl Cuda {
         // Two stages of keys and of values, and room to begin at a multiple of 1,024 bytes.
         let shared = (2 * QUERIES + 2 * 2 * KEY_TILE) * e.head_dim * 2 + 1024;
         let call = self.kernel("attention::forward", kernel);
-        let call = call.grid([e.seq_len.div_ceil(2 * QUERIES), e.heads, e.sequences]);
+        let call = call.grid([e.heads, e.sequences, e.seq_len.div_ceil(2 * QUERIES)]);
         let call = call.block([384, 1, 1]).shared(shared).pointer(out).pointer(lse).pointer(map);
         extents(call, e).f32(scale_log2(e)).launch()
     }
@@ -74,7 +73,7 @@ impl Cuda {
             return Ok(None);
         }
         match self.admits(OP, nth, || self.probe_forward(OP, e))? {
-            true => self.maps_of(OP, &matrices(e, qkv)),
+            true => self.maps_of(OP, &[sequences(e, qkv, e.qkv_width()); 2]),
             false => Ok(None),
         }
     }
@@ -90,7 +89,7 @@ impl Cuda {
         let outputs = [memory(rows * e.head_dim * 2)?, memory(rows * 4)?];
         let [out, lse] = [0, 1].map(|i| outputs[i].address());
         let qkv = memory(elements * 2)?;
-        let Some(map) = self.maps_of(op, &matrices(e, qkv.address()))? else {
+        let Some(map) = self.maps_of(op, &[sequences(e, qkv.address(), e.qkv_width()); 2])? else {
             return Ok(None);
         };
         self.door.write(qkv.address(), &numbers(elements, 118..128, 3)).map_err(failed)?;
@@ -106,34 +105,6 @@ impl Cuda {
         let by_mma = results()?;
         self.forward_by_warp_groups(e, out, lse, map)?;
         Ok(Some(by_mma == results()?))
-    }
-
-    pub(super) fn tc_backward(&self, mut args: Backward<'_>) -> Result<(), OpError> {
-        const OP: &str = "attention::backward";
-        let e = args.extents;
-        let at = |names| of_width("attention::backward extents", e, names);
-        let dqkv = self.at_mut("attention::backward dqkv", &mut args.dqkv, DType::Bf16)?;
-        let dout = self.at("attention::backward dout", args.dout, DType::Bf16)?;
-        let out = self.at("attention::backward out", args.out, DType::Bf16)?;
-        let lse = self.at("attention::backward lse", args.lse, DType::F32)?;
-        let qkv = self.at("attention::backward qkv", args.qkv, DType::Bf16)?;
-        let (rows, row_bytes) = (e.rows() * e.heads, e.head_dim * 2);
-        let deltas = ["attention_delta_tc_32", "attention_delta_tc_64", "attention_delta_tc_128"];
-        let (deltas, keys, queries) = (at(deltas)?, at(KEYS)?, at(QUERY)?);
-        self.with_scratch(OP, rows * size_of::<f32>(), |delta| {
-            let call = self.kernel(OP, deltas).warps(rows, 8).pointer(delta).pointer(dout);
-            call.pointer(out).count(rows).extent(e.seq_len).extent(e.heads).launch()?;
-            let inputs = |call: Call<'_>| -> Result<(), OpError> {
-                let call = call.pointer(dqkv).pointer(dout).pointer(lse).pointer(delta);
-                extents(call.pointer(qkv), e).f32(scale_log2(e)).f32(e.scale()).launch()
-            };
-            let grid = [e.seq_len.div_ceil(KEY_TILE), e.kv_heads, e.sequences];
-            let shared = (2 * KEY_TILE + 2 * QUERIES) * row_bytes + 2 * QUERIES * size_of::<f32>();
-            inputs(self.kernel(OP, keys).grid(grid).block([256, 1, 1]).shared(shared))?;
-            let grid = [e.seq_len.div_ceil(QUERIES), e.heads, e.sequences];
-            let shared = (2 * KEY_TILE + 2 * QUERIES) * row_bytes;
-            inputs(self.kernel(OP, queries).grid(grid).block([128, 1, 1]).shared(shared))
-        })
     }
 
     pub(super) fn tc_decode(&self, mut args: Decode<'_>) -> Result<(), OpError> {
@@ -152,23 +123,22 @@ impl Cuda {
     }
 }
 
-/// qkv as a matrix per sequence.
-fn matrices(e: Extents, qkv: Address) -> [Matrix; 2] {
-    let (count, rows, columns) = (e.sequences, e.seq_len, e.qkv_width());
-    [Matrix { address: qkv, count, rows, columns }; 2]
+/// Rows of `columns` elements at `address`, as a matrix per sequence.
+pub(super) fn sequences(e: Extents, address: Address, columns: usize) -> Matrix {
+    Matrix { address, count: e.sequences, rows: e.seq_len, columns }
 }
 
 /// `log2(e) / sqrt(D)` in f64, rounded once.
-fn scale_log2(e: Extents) -> f32 {
+pub(super) fn scale_log2(e: Extents) -> f32 {
     (std::f64::consts::LOG2_E / (e.head_dim as f64).sqrt()) as f32
 }
 
-fn extents(call: Call<'_>, e: Extents) -> Call<'_> {
+pub(super) fn extents(call: Call<'_>, e: Extents) -> Call<'_> {
     call.extent(e.seq_len).extent(e.heads).extent(e.kv_heads)
 }
 
 /// The kernel for heads of 32, 64 or 128 elements.
-fn of_width(
+pub(super) fn of_width(
     what: &'static str,
     e: Extents,
     names: [&'static str; 3],
@@ -185,14 +155,4 @@ fn of_width(
 }
 
 /// Queries of a block.
-const QUERIES: usize = 64;
-const KEYS: [&str; 3] = [
-    "attention_backward_keys_tc_32",
-    "attention_backward_keys_tc_64",
-    "attention_backward_keys_tc_128",
-];
-const QUERY: [&str; 3] = [
-    "attention_backward_queries_tc_32",
-    "attention_backward_queries_tc_64",
-    "attention_backward_queries_tc_128",
-];
+pub(super) const QUERIES: usize = 64;
