@@ -12,6 +12,7 @@ mod config;
 mod dense;
 mod error;
 mod layout;
+mod residual;
 mod top_k;
 mod update;
 
@@ -28,6 +29,7 @@ pub use layout::BLOCK;
 pub use layout::CHUNK;
 pub use layout::Layout;
 pub use layout::Section;
+pub use residual::Residual;
 pub use update::About;
 pub use update::Update;
 pub use update::encode;

@@ -100,6 +100,15 @@ pub enum Error {
         /// How many others agree among themselves; 0 if no majority does.
         alike: usize,
     },
+    /// Something that only one way of spreading a model over ranks can do so far.
+    #[error(
+        "{what} of a model whose weights or moments are divided between ranks is not built yet; \
+         use parallel.stages = 1 and parallel.zero = 0"
+    )]
+    Divided {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A file of the run folder cannot be used.
     #[error("cannot {doing} {}", .path.display())]
     File {

@@ -67,6 +67,11 @@ impl Guard {
         self.skipped
     }
 
+    /// Counts `steps` steps as left out: they were never computed.
+    pub fn leave_out(&mut self, steps: u64) {
+        self.skipped += steps;
+    }
+
     /// What it remembers, for a checkpoint.
     pub fn words(&self) -> Vec<u64> {
         let averages = [self.loss, self.grad_norm];

@@ -1,0 +1,7 @@
+//! The outer loop on real training of a very small model: against a plain reference, between
+//! clusters, and through what can go wrong.
+
+mod federation;
+mod reference;
+mod rounds;
+mod trainer;
