@@ -129,7 +129,7 @@ fn neither_the_order_of_clusters_nor_of_messages_shows() {
         about = Some(which);
     }
     let (about, layout) = (about.unwrap(), &clusters[0].fragment(0).layout);
-    let mut settled = |order: [usize; 4]| {
+    let settled = |order: [usize; 4]| {
         // One of them comes twice.
         let received: Vec<_> = order.iter().map(|&i| received[i].clone()).collect();
         let with = (job.codec.as_ref(), layout);
