@@ -215,7 +215,6 @@ fn an_update_that_does_not_count_is_named_and_not_lost() {
         let whose = PeerId::numbered(1);
         let mut told = 0;
         federation.run(8, 4);
-        let mut turns = [0; 3];
         while federation.clusters.iter().any(|c| c.outer(0).round() == 0) {
             for i in 0..3 {
                 let bytes = bytes.clone().map(Arc::from);
@@ -228,7 +227,6 @@ fn an_update_that_does_not_count_is_named_and_not_lost() {
                 let loader = &job.loader;
                 let turn =
                     diloco::turn(cluster, 8, loader, &mut exchange, rule, &mut |_| ()).unwrap();
-                turns[i] += 1;
                 if let Turn::Applied { rejected, record } = turn {
                     let named: Vec<_> = rejected.iter().map(|(peer, _)| *peer).collect();
                     assert_eq!(named.len(), usize::from(bytes_came(what)), "{what}");
