@@ -1,0 +1,69 @@
+//! f liars with anything codes can say leave the aggregate among the honest.
+
+use neuroshard::aggregate::{Clip, Config, Rule};
+use neuroshard::codec::{Codes, Layout, MAX_CODE, MAX_EXPONENT, MIN_EXPONENT};
+
+use super::updates::{Vector, aggregate, all_configs, dense, distance, honest, mean, wide};
+
+/// A liar's update of one chunk.
+fn liar(layout: &Layout, exponent: i32, code: impl Fn(usize) -> i32) -> Vector {
+    let mut codes = Codes::default();
+    codes.push_dense(exponent, (0..layout.elements()).map(code));
+    Vector::of_blocks(vec![codes])
+}
+
+/// Codes of about 10^30: 2^24 * 2^76.
+const LARGE: i32 = 76;
+
+#[test]
+fn liars_do_not_leave_the_honest_spread() {
+    let layout = Layout::new([("a", 60)]);
+    let (n, f) = (16, 3);
+    let values = honest(&layout, n - f, 400);
+    let centre = mean(&values.iter().collect::<Vec<_>>());
+    let spread = values.iter().map(|v| distance(v, &centre)).fold(0.0, f64::max);
+    let lies: [(&str, &dyn Fn(usize, &Layout) -> Vector); 7] = [
+        ("far, together", &|_, l| liar(l, LARGE, |_| MAX_CODE)),
+        ("far, apart", &|i, l| liar(l, LARGE, move |k| if k % 3 == i { MAX_CODE } else { -7 })),
+        ("as far as can be", &|i, l| liar(l, MAX_EXPONENT, move |_| (i as i32 - 1) * MAX_CODE)),
+        ("one element", &|_, l| liar(l, LARGE, |k| if k == 5 { -MAX_CODE } else { 0 })),
+        ("nothing", &|_, l| liar(l, 0, |_| 0)),
+        ("next to nothing", &|_, l| liar(l, MIN_EXPONENT, |k| k as i32 % 2)),
+        ("each ten times farther", &|i, l| liar(l, 10 + 3 * i as i32, |k| k as i32 - 30)),
+    ];
+    for (name, lie) in lies {
+        for places in [[0, 1, 2], [13, 14, 15], [2, 7, 11]] {
+            let mut vectors = dense(&layout, &values);
+            places.iter().enumerate().for_each(|(i, &at)| vectors.insert(at, lie(i, &layout)));
+            for config in all_configs(n, f) {
+                // The mean has no defence; a liar's own mix stays what it is.
+                let is_bare = config.rule == Rule::Mean;
+                let out = wide(&aggregate(&config, &layout, &vectors).0);
+                // Clipped honest updates are other points, nearer to the origin.
+                let reach = match config.clip {
+                    Clip::None => spread,
+                    _ => spread + 0.3 * distance(&centre, &vec![0.0; out.len()]),
+                };
+                // Trust rescales a mean to the length of a member.
+                let reach = if config.rule == Rule::TrustWeighted { 4.0 * reach } else { reach };
+                let found = distance(&out, &centre);
+                let holds = found <= 1.5 * reach;
+                assert!(holds || is_bare, "{name} {places:?} {config:?}: {found} of {reach}");
+            }
+        }
+    }
+}
+
+/// The control: where rules hold, the plain mean is seen to fail.
+#[test]
+fn one_liar_owns_the_mean() {
+    let layout = Layout::new([("a", 60)]);
+    let mut vectors = dense(&layout, &honest(&layout, 15, 400));
+    vectors.push(liar(&layout, LARGE, |_| MAX_CODE));
+    let (out, outcome) = aggregate(&Config::plain_mean(), &layout, &vectors);
+    assert!(out.iter().all(|x| *x > 1e28));
+    assert!(outcome.peers.iter().all(|share| share.weight == Some(1.0 / 16.0)));
+    let (out, outcome) = aggregate(&Config::default(), &layout, &vectors);
+    assert!(out.iter().all(|x| x.abs() < 2.0));
+    assert!(outcome.peers[15].clip < 1e-20);
+}
