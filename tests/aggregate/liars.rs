@@ -45,9 +45,10 @@ fn liars_do_not_leave_the_honest_spread() {
                     _ => spread + 0.3 * distance(&centre, &vec![0.0; out.len()]),
                 };
                 // Trust rescales a mean to the length of a member.
-                let reach = if config.rule == Rule::TrustWeighted { 4.0 * reach } else { reach };
+                let reach = if config.rule == Rule::TrustWeighted { 2.0 * reach } else { reach };
                 let found = distance(&out, &centre);
-                let holds = found <= 1.5 * reach;
+                // Theory allows up to sqrt(kappa), 5 spreads where 3 of 8 buckets lie.
+                let holds = found <= 3.0 * reach;
                 assert!(holds || is_bare, "{name} {places:?} {config:?}: {found} of {reach}");
             }
         }
