@@ -204,13 +204,16 @@ mod tests {
     use crate::rng::Address;
     use crate::rng::Purpose;
 
+    /// Elements of the support and largest code of every vector.
+    type Shapes<'a> = &'a [(usize, i32)];
+
     fn random(index: u64, below: u64) -> u64 {
         Address { seed: 5, purpose: Purpose::Test, step: 0, index }.below(below)
     }
 
     /// Vectors of one chunk: of `support` elements out of `elements` (all: dense), codes up to
     /// `peak`.
-    fn vectors(shapes: &[(usize, i32)], elements: usize, common: usize) -> Vec<Codes> {
+    fn vectors(shapes: Shapes<'_>, elements: usize, common: usize) -> Vec<Codes> {
         let mut next = 0;
         let mut draw = |below: u64| {
             next += 1;
@@ -267,7 +270,7 @@ mod tests {
     #[test]
     fn every_way_gives_the_same_integers() {
         let large = MAX_CODE;
-        let cases: &[(&[(usize, i32)], usize, usize, &str)] = &[
+        let cases: &[(Shapes<'_>, usize, usize, &str)] = &[
             (&[(64, 3); 9], CHUNK, 0, "sparse, far apart"),
             (&[(64, 3); 9], CHUNK, 60, "sparse, close together"),
             (&[(64, large); 5], CHUNK, 60, "sparse, close together, large"),

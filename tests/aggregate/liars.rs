@@ -12,6 +12,9 @@ fn liar(layout: &Layout, exponent: i32, code: impl Fn(usize) -> i32) -> Vector {
     Vector::of_blocks(vec![codes])
 }
 
+/// A liar's update, by the number of the liar.
+type Lie<'a> = &'a dyn Fn(usize, &Layout) -> Vector;
+
 /// Codes of about 10^30: 2^24 * 2^76.
 const LARGE: i32 = 76;
 
@@ -22,7 +25,7 @@ fn liars_do_not_leave_the_honest_spread() {
     let values = honest(&layout, n - f, 400);
     let centre = mean(&values.iter().collect::<Vec<_>>());
     let spread = values.iter().map(|v| distance(v, &centre)).fold(0.0, f64::max);
-    let lies: [(&str, &dyn Fn(usize, &Layout) -> Vector); 7] = [
+    let lies: [(&str, Lie<'_>); 7] = [
         ("far, together", &|_, l| liar(l, LARGE, |_| MAX_CODE)),
         ("far, apart", &|i, l| liar(l, LARGE, move |k| if k % 3 == i { MAX_CODE } else { -7 })),
         ("as far as can be", &|i, l| liar(l, MAX_EXPONENT, move |_| (i as i32 - 1) * MAX_CODE)),
