@@ -55,6 +55,8 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
         out.json(&json!({
             "checkpoint": saved.saved.path(),
             "step": step,
+            "profile": saved.config.numerics.precision().describe(),
+            "device": saved.kernels.describe(),
             "loss": found.loss,
             "perplexity": found.perplexity(),
             "tokens": found.tokens,
@@ -64,6 +66,7 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
         return Ok(Ending::Done);
     }
     out.line(format_args!("checkpoint   {} (step {step})", saved.saved.path().display()))?;
+    out.line(format_args!("profile      {}", saved.arithmetic()))?;
     out.line(format_args!("tokens       {} in {} sequences", found.tokens, found.sequences))?;
     out.line(format_args!("loss         {:.6} nats", found.loss))?;
     out.line(format_args!("perplexity   {:.4}", found.perplexity()))?;

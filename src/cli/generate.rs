@@ -62,6 +62,8 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     saved.check_tokens(&prompt, "--prompt")?;
     let model = saved.load(prompt.len() + args.tokens)?;
     let choice = Choice { sampling: args.sampling(), seed: args.seed, end: text.end() };
+    // The text alone goes to stdout.
+    eprintln!("profile {}", saved.arithmetic());
     // A token may be part of a character: what is shown is what has become certain.
     let (mut all, mut shown) = (Vec::new(), String::new());
     out.piece(&args.prompt)?;

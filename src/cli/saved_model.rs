@@ -55,6 +55,12 @@ impl SavedModel {
         Ok(Self { kernels: args.device.open()?, saved, config, dims })
     }
 
+    /// What it computes in, and on what: the profile is the run's, and part of every result.
+    pub fn arithmetic(&self) -> String {
+        let precision = self.config.numerics.precision();
+        format!("{} on {}", precision.describe(), self.kernels.describe())
+    }
+
     /// The extents.
     pub fn dims(&self) -> &Dims {
         &self.dims

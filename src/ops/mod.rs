@@ -149,6 +149,15 @@ impl Precision {
         }
     }
 
+    /// Its profile, with the tensor core whose sums it has.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::F32 | Self::Bf16 => self.name(),
+            Self::Tc(TensorCore::Hopper) => "tc (tensor core hopper)",
+            Self::Tc(TensorCore::Ampere) => "tc (tensor core ampere)",
+        }
+    }
+
     /// Type of activations and their gradients, and of weights where they enter products.
     pub fn activations(self) -> DType {
         match self {
