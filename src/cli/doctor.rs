@@ -1,4 +1,4 @@
-//! `neuroshard doctor`: what of a GPU machine is here, and what each missing thing costs.
+//! `neuroshard doctor`: what of a GPU machine and of a cluster is here, and what each missing thing costs.
 
 use std::fmt;
 
@@ -11,6 +11,7 @@ use crate::backend::cuda::driver::Gpu;
 use crate::backend::cuda::embedded;
 use crate::backend::cuda::emulator::Emulator;
 use crate::backend::cuda::emulator::Order;
+use crate::collective::mpi;
 use crate::collective::nccl;
 use crate::ops::TensorCore;
 
@@ -26,6 +27,10 @@ pub fn run(_: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     match nccl::probe() {
         Ok(nccl) => out.line(there("NCCL", format!("{} ({})", nccl.version(), nccl.path())))?,
         Err(error) => missing(out, "NCCL", error, NO_NCCL)?,
+    }
+    match mpi::probe() {
+        Ok(words) => out.line(there("MPI", words))?,
+        Err(error) => missing(out, "MPI", one_line(&error.to_string()), NO_MPI)?,
     }
     let path = Emulator::usual_path();
     match Emulator::open(&path, TensorCore::default(), Order::default()) {
@@ -89,6 +94,11 @@ fn cublaslt(out: &mut Stdout) -> Result<(), Failure> {
     }
 }
 
+/// Lines as one.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join("; ").replace(":; ", ": ")
+}
+
 fn there(what: &str, text: impl fmt::Display) -> String {
     format!("{what:<10} {text}")
 }
@@ -110,4 +120,6 @@ const NO_CUBLASLT: &str = "nothing but speed: this program's own kernels make ev
 const PLANS: &str =
     "cuBLASLt may compute products of the tc profile; each shape is probed when it first comes";
 const NO_NCCL: &str = "ranks exchange by way of host memory, not from GPU to GPU";
+const NO_MPI: &str = "ranks that mpirun or srun --mpi=pmix starts do not find one another; sockets do the same: srun \
+     --mpi=none, NEUROSHARD_RENDEZVOUS, or --ranks N on one machine";
 const NO_EMULATOR: &str = "kernels of GPUs cannot be checked without a GPU";

@@ -72,6 +72,20 @@ fn the_commands_answer(profile: &str) {
     let eval = json(&["eval", "--checkpoint", run, "--json", "--sequences", "3"]);
     let (loss, perplexity) = (eval["loss"].as_f64().unwrap(), eval["perplexity"].as_f64().unwrap());
     assert!((perplexity.ln() - loss).abs() < 1e-9 && (1.0..5.0).contains(&loss), "{eval}");
+    // Each says which arithmetic its result is in.
+    let arithmetic = if profile == "tc" { "tc (tensor core hopper)" } else { profile };
+    assert_eq!(eval["profile"], arithmetic);
+    let spoken = neuroshard(&["eval", "--checkpoint", run, "--sequences", "1"]).ok().stdout;
+    assert!(spoken.contains(&format!("profile      {arithmetic} on cpu")), "{spoken}");
+    let spoken = neuroshard(&["generate", "--checkpoint", run, "--tokens", "1"]).ok().stderr;
+    assert!(spoken.contains(&format!("profile {arithmetic} on cpu")), "{spoken}");
+    let device = std::fs::read_to_string(dir.join("device.json")).unwrap();
+    let device: serde_json::Value = serde_json::from_str(&device).unwrap();
+    assert!(device["device"].as_str().unwrap().starts_with("cpu "), "{device}");
+    assert_eq!(
+        (&device["profile"], &device["decisions"]),
+        (&profile.into(), &serde_json::json!([]))
+    );
     let logits = json(&["logits", "--checkpoint", run, "--tokens", "1,2,3"]);
     let rows = logits["logits"].as_array().unwrap();
     assert_eq!((rows.len(), rows[0].as_array().unwrap().len()), (3, 64));
@@ -90,6 +104,23 @@ fn the_commands_answer(profile: &str) {
     let show = neuroshard(&["checkpoint", "show", run]).ok().stdout;
     assert!(show.contains("blocks.0.qkv") || show.contains("step"), "{show}");
     neuroshard(&["checkpoint", "verify", run]).ok();
+}
+
+#[test]
+fn doctor_looks_at_everything_and_says_what_lacks_cost() {
+    let ran = neuroshard(&["doctor"]).ok();
+    for what in ["cuBLASLt ", "NCCL ", "MPI ", "emulator "] {
+        assert!(ran.stdout.lines().any(|line| line.starts_with(what)), "{what}: {}", ran.stdout);
+    }
+    let missing = ran.stdout.lines().filter(|line| line.contains("missing: ")).count();
+    let costs = ran.stdout.lines().filter(|line| line.contains("costs: ")).count();
+    assert_eq!(missing, costs, "{}", ran.stdout);
+    // An MPI that is not there: one line, with the loader's words and the way out.
+    let ran = shell("NEUROSHARD_MPI_LIB=/nonexistent/libmpi.so $PROGRAM doctor", &[]).ok();
+    let line = ran.stdout.lines().find(|line| line.starts_with("MPI ")).unwrap();
+    for word in ["missing: ", "/nonexistent/libmpi.so", "NEUROSHARD_RENDEZVOUS"] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
 }
 
 #[test]

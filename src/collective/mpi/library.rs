@@ -83,6 +83,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The library that [`Calls::start`] would take, in words; nothing is started.
+    pub fn probe() -> Result<String, String> {
+        Self::load().map(|loaded| loaded.description)
+    }
+
     /// Loads the first library that is there, initializing nothing.
     fn load() -> Result<Self, String> {
         let mut tried = Vec::new();

@@ -15,6 +15,12 @@ use super::calls::Calls;
 pub struct Linked;
 
 impl Linked {
+    /// The library linked in, in words; nothing is started (MPI_Get_library_version may be called before
+    /// MPI_Init).
+    pub fn probe() -> Result<String, String> {
+        Ok(Self.describe())
+    }
+
     fn check(rc: c_int) -> Result<(), String> {
         if rc == 0 {
             return Ok(());

@@ -37,6 +37,11 @@ use library::Loaded as Door;
 #[cfg(feature = "mpi")]
 use linked::Linked as Door;
 
+/// The MPI that a job would use here, in words: name, version, file and family. Nothing is started.
+pub fn probe() -> Result<String, Error> {
+    Door::probe().map_err(|what| Error::Start { what })
+}
+
 /// The world of an MPI job, as seen by one rank. MPI ends when the last handle is dropped; a process that
 /// leaves with an error should call [`Link::abort`] instead, so that the other ranks end too.
 pub struct Mpi {
