@@ -5,10 +5,9 @@
 // of each is the number of its first block, ascending.
 
 #include "exact.cuh"
+#include "table.cuh"
 
 namespace {
-
-constexpr int BLOCK = 4096;
 
 struct Tensors {
   float *param, *m, *v;
@@ -26,17 +25,6 @@ struct Summands {
   uint64_t count;
   uint32_t first, unused;
 };
-
-// The tensor to which a block belongs.
-template <class Entry> __device__ __forceinline__ Entry find(const Entry* table, int tensors) {
-  int low = 0, high = tensors;
-  while (high - low > 1) {
-    int middle = (low + high) / 2;
-    if (table[middle].first <= blockIdx.x) low = middle;
-    else high = middle;
-  }
-  return table[low];
-}
 
 }  // namespace
 

@@ -11,8 +11,8 @@ use super::door::Address;
 use super::door::Door;
 use super::door::Fault;
 use super::door::Mark;
+use super::elementwise::Sum;
 use crate::ops::OpError;
-use crate::tensor::DType;
 use crate::tensor::ViewMut;
 
 /// A second stream of the device behind a [`Cuda`].
@@ -43,9 +43,9 @@ impl Beside {
         self.computing.at_mut("an exchange between ranks", &mut view, dtype)
     }
 
-    /// `out[i] += inp[i]` of `count` f32, on the second stream.
-    pub fn add(&self, out: Address, inp: Address, count: usize) -> Result<(), OpError> {
-        self.here.add_at(DType::F32, out, inp, count)
+    /// All `sums` in one launch, on the second stream.
+    pub fn add(&self, sums: &[Sum]) -> Result<(), OpError> {
+        self.here.add_parts(sums)
     }
 
     /// `bytes` bytes for what arrives, aligned to 256; what was asked for before is lost.

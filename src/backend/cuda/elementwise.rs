@@ -134,4 +134,51 @@ impl Cuda {
     }
 }
 
+impl Cuda {
+    /// `out[i] += inp[i]` of f32 for all `parts` in one launch, on this value's stream.
+    pub(super) fn add_parts(&self, parts: &[Sum]) -> Result<(), OpError> {
+        const OP: &str = "elementwise::add";
+        let (mut table, mut blocks) = (Vec::with_capacity(parts.len()), 0);
+        for part in parts.iter().filter(|part| part.count > 0) {
+            let (out, inp, first) = (part.out.0, part.inp.0, blocks as u32);
+            table.push(Part { out, inp, count: part.count as u64, first, unused: 0 });
+            blocks += part.count.div_ceil(PART_BLOCK);
+        }
+        if table.is_empty() {
+            return Ok(());
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(&table);
+        self.with_scratch(OP, bytes.len(), |at| {
+            self.door.write(at, bytes).map_err(|fault| self.failed(OP, fault))?;
+            let call = self.kernel(OP, "elementwise_add_parts_f32").grid([blocks, 1, 1]);
+            call.block([THREADS, 1, 1]).pointer(at).extent(table.len()).launch()
+        })
+    }
+}
+
+/// A sum of f32 in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// What is added to.
+    pub out: Address,
+    /// What is added.
+    pub inp: Address,
+    /// Elements of both.
+    pub count: usize,
+}
+
+/// A part of the table: `Part` of kernels/elementwise.cu.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Part {
+    out: u64,
+    inp: u64,
+    count: u64,
+    /// Number of its first block.
+    first: u32,
+    unused: u32,
+}
+
+/// `BLOCK` of kernels/table.cuh.
+const PART_BLOCK: usize = 4096;
 const THREADS: usize = 256;

@@ -36,6 +36,7 @@ use buffer::Buffer;
 use cublaslt::Plans;
 use cublaslt::WORKSPACE_BYTES;
 use door::Door;
+pub use elementwise::Sum;
 use hopper::Hopper;
 use scratch::Scratch;
 

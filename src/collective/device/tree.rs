@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::{DeviceLink, Span, Turn};
 use crate::backend::cuda::Beside;
+use crate::backend::cuda::Sum;
 use crate::backend::cuda::door::Address;
 use crate::collective::Error;
 use crate::ops::OpError;
@@ -47,9 +48,11 @@ pub(super) fn reduce_scatter(
                 |place: Range<usize>| Span { at: room.plus(place.start), bytes: place.len() };
             let take: Vec<Span> = places.into_iter().map(came).collect();
             exchange(link, beside, &Turn { peer: partner, give: &give, take: &take })?;
-            for (sum, came) in keep.iter().zip(&take) {
-                beside.add(sum.at, came.at, sum.bytes / size_of::<f32>()).map_err(refused)?;
-            }
+            let sums = keep.iter().zip(&take).map(|(sum, came)| {
+                let (out, inp, count) = (sum.at, came.at, sum.bytes / size_of::<f32>());
+                Sum { out, inp, count }
+            });
+            beside.add(&sums.collect::<Vec<_>>()).map_err(refused)?;
         }
     }
     Ok(())
