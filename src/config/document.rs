@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use toml::de::{DeTable, DeValue};
-use toml::{Spanned, Value};
+use toml::{Spanned, Table, Value};
 
 use super::{Complaint, Error};
 
@@ -17,6 +17,8 @@ pub enum Origin {
     Line(usize),
     /// `--set`, with the text after the equals sign.
     Set(String),
+    /// `--set` of a value inside an inline table.
+    Inside,
 }
 
 /// One value.
@@ -42,36 +44,29 @@ impl Document {
     pub fn parse(place: &str, text: &str) -> Result<Self, Error> {
         let table = DeTable::parse(text).map_err(|e| syntax(place, text, &e))?;
         let mut entries = BTreeMap::new();
-        for (section, value) in table.into_inner() {
-            let (line, section) = (line_of(text, &section.span()), section.into_inner());
-            if !matches!(value.get_ref(), DeValue::Table(_)) {
-                let value = plain(place, text, value)?;
-                let origin = Origin::Line(line);
-                entries.insert((section.into_owned(), String::new()), Entry { value, origin });
-                continue;
-            }
-            let DeValue::Table(keys) = value.into_inner() else { continue };
-            if keys.is_empty() {
-                // An empty section is fine if it exists; recorded so that its name is checked.
-                let value = Value::Table(toml::Table::new());
-                let entry = Entry { value, origin: Origin::Line(line) };
-                entries.insert((section.into_owned(), String::new()), entry);
-                continue;
-            }
-            for (key, value) in keys {
-                let origin = Origin::Line(line_of(text, &key.span()));
-                let entry = Entry { value: plain(place, text, value)?, origin };
-                entries.insert((section.to_string(), key.into_inner().into_owned()), entry);
+        let mut read = Reader { place, text, entries: &mut entries };
+        for (name, value) in table.into_inner() {
+            let (line, name) = (line_of(text, &name.span()), name.into_inner());
+            match value.get_ref() {
+                DeValue::Array(all) if is_list_of_tables(all) => {
+                    let DeValue::Array(all) = value.into_inner() else { continue };
+                    for (i, one) in all.into_iter().enumerate() {
+                        // A table's own line is not known where it stands in a list.
+                        read.section(format!("{name}.{i}"), line, one)?;
+                    }
+                }
+                _ => read.section(name.into_owned(), line, value)?,
             }
         }
         Ok(Self { place: place.to_owned(), entries, malformed: Vec::new() })
     }
 
-    /// Lays `section.key=value` over the document.
+    /// Lays `section.key=value` over the document. In a list of tables the section is `name.0` and
+    /// so on; `section.key.inner=value` sets one value of an inline table.
     pub fn set(&mut self, argument: &str) {
         let parts = argument.split_once('=').and_then(|(path, text)| {
-            let (section, key) = path.trim().split_once('.')?;
-            let nonempty = !section.is_empty() && !key.is_empty();
+            let (section, key) = split(path.trim())?;
+            let nonempty = !section.is_empty() && key.split('.').all(|part| !part.is_empty());
             nonempty.then(|| (section.to_owned(), key.to_owned(), text.trim().to_owned()))
         });
         let Some((section, key, text)) = parts else {
@@ -84,7 +79,14 @@ impl Document {
             return;
         };
         let value = value_of(&text);
-        self.entries.insert((section, key), Entry { value, origin: Origin::Set(text) });
+        let Some((key, inner)) = key.split_once('.') else {
+            self.entries.insert((section, key), Entry { value, origin: Origin::Set(text) });
+            return;
+        };
+        let empty = || Entry { value: Value::Table(Table::new()), origin: Origin::Inside };
+        let entry = self.entries.entry((section, key.to_owned())).or_insert_with(empty);
+        entry.origin = Origin::Inside;
+        insert(&mut entry.value, inner, value);
     }
 
     /// All values.
@@ -99,15 +101,81 @@ impl Document {
 
     /// A complaint about `section.key`, with the place where it was set, if it was.
     pub fn complaint(&self, key: &str, why: String) -> Complaint {
-        let (section, name) = key.split_once('.').unwrap_or((key, ""));
+        let (section, name) = split(key).unwrap_or((key, ""));
         let entry = self.entries.get(&(section.to_owned(), name.to_owned()));
         let (place, line) = match entry.map(|e| &e.origin) {
             Some(Origin::Line(line)) => (self.place.clone(), Some(*line)),
-            Some(Origin::Set(_)) => ("--set".to_owned(), None),
+            Some(Origin::Set(_) | Origin::Inside) => ("--set".to_owned(), None),
             None => (self.place.clone(), None),
         };
         Complaint { place, line, key: key.to_owned(), why }
     }
+}
+
+/// Where values of a file go.
+struct Reader<'a> {
+    place: &'a str,
+    text: &'a str,
+    entries: &'a mut BTreeMap<(String, String), Entry>,
+}
+
+impl Reader<'_> {
+    /// The values of a section that begins on `line`.
+    fn section(
+        &mut self,
+        name: String,
+        line: usize,
+        value: Spanned<DeValue<'_>>,
+    ) -> Result<(), Error> {
+        if !matches!(value.get_ref(), DeValue::Table(_)) {
+            let value = plain(self.place, self.text, value)?;
+            let entry = Entry { value, origin: Origin::Line(line) };
+            self.entries.insert((name, String::new()), entry);
+            return Ok(());
+        }
+        let DeValue::Table(keys) = value.into_inner() else { return Ok(()) };
+        if keys.is_empty() {
+            // An empty section is fine if it exists; recorded so that its name is checked.
+            let entry = Entry { value: Value::Table(Table::new()), origin: Origin::Line(line) };
+            self.entries.insert((name, String::new()), entry);
+        }
+        for (key, value) in keys {
+            let origin = Origin::Line(line_of(self.text, &key.span()));
+            let entry = Entry { value: plain(self.place, self.text, value)?, origin };
+            self.entries.insert((name.clone(), key.into_inner().into_owned()), entry);
+        }
+        Ok(())
+    }
+}
+
+/// Section and key of a path: `name.key`, or `name.0.key` in a list of tables.
+fn split(path: &str) -> Option<(&str, &str)> {
+    let (name, rest) = path.split_once('.')?;
+    match rest.split_once('.') {
+        Some((index, key)) if index.parse::<usize>().is_ok() => {
+            Some((&path[..name.len() + 1 + index.len()], key))
+        }
+        _ => Some((name, rest)),
+    }
+}
+
+/// Sets the value at `path` inside a table; what is in the way is replaced.
+fn insert(table: &mut Value, path: &str, value: Value) {
+    if !table.is_table() {
+        *table = Value::Table(Table::new());
+    }
+    let Value::Table(keys) = table else { return };
+    match path.split_once('.') {
+        None => drop(keys.insert(path.to_owned(), value)),
+        Some((key, rest)) => {
+            let inner = keys.entry(key).or_insert_with(|| Value::Table(Table::new()));
+            insert(inner, rest, value);
+        }
+    }
+}
+
+fn is_list_of_tables(all: &[Spanned<DeValue<'_>>]) -> bool {
+    !all.is_empty() && all.iter().all(|one| matches!(one.get_ref(), DeValue::Table(_)))
 }
 
 /// The text after `--set key=`: a TOML value if it is one, else a string.

@@ -8,9 +8,11 @@ mod complaint;
 mod document;
 mod fields;
 mod nearest;
+mod scenario;
 mod sections;
 
 pub use complaint::{Complaint, Error};
+pub use scenario::{Setting, scenario};
 
 use std::path::Path;
 
@@ -61,7 +63,7 @@ impl RunConfig {
             document.set(set);
         }
         let mut complaints = Vec::new();
-        let table = sections::checked(&document, &mut complaints);
+        let table = sections::checked(&document, sections::RUN, &mut complaints);
         // Every entry was tried alone; whatever is left wrong concerns the whole.
         let config = Self::deserialize(toml::Value::Table(table))
             .map_err(|e| Error::whole(name, e.message().to_owned()))?;
