@@ -20,8 +20,12 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Opens the device.
     pub fn open(&self) -> Result<Arc<dyn Kernels>, Failure> {
-        let (level, threads) = (self.level.clone(), self.threads);
-        open(&backend::Config { level, threads, ..backend::Config::default() })
+        open(&self.config(self.threads))
+    }
+
+    /// The device with so many threads, as a run file names it.
+    pub fn config(&self, threads: usize) -> backend::Config {
+        backend::Config { level: self.level.clone(), threads, ..backend::Config::default() }
     }
 }
 

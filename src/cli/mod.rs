@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod ranks;
 mod saved_model;
+mod simulate;
 mod summary;
 mod train;
 
@@ -43,6 +44,8 @@ enum Command {
     /// Makes token shards from text.
     #[command(subcommand)]
     Data(data::Command),
+    /// Trains many clusters in one process over a made-up network, with faults and attackers.
+    Simulate(simulate::Args),
     /// Prints a model's shapes, parameters, FLOPs and memory.
     Model(model::Args),
     /// Prints where a training's layers go, what each rank needs and what a step costs.
@@ -94,6 +97,7 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Train(args) => train::run(&args, out),
         Command::Data(command) => data::run(&command, out),
+        Command::Simulate(args) => simulate::run(&args, out),
         Command::Model(args) => model::run(&args, out),
         Command::Plan(args) => plan::run(&args, out),
         Command::Checkpoint(command) => checkpoint::run(&command, out),

@@ -6,12 +6,13 @@ use super::Assignment;
 use super::Contributed;
 use super::Error;
 use super::Fragment;
+use super::Inner;
 use super::Moved;
 use super::Outer;
 use super::Rhythm;
 use super::RoundRecord;
 use super::Settings;
-use super::fragments;
+use super::outer_hash;
 use super::reduce;
 use crate::codec::About;
 use crate::codec::Codec;
@@ -33,8 +34,8 @@ use crate::train::Trainer;
 /// later, [`Self::apply`]. The outer weights that this leaves are the base of the next
 /// pseudo-gradient, whatever local weights were blended with.
 #[derive(Debug)]
-pub struct Cluster {
-    pub(super) trainer: Trainer,
+pub struct Cluster<I = Trainer> {
+    pub(super) trainer: I,
     pub(super) settings: Settings,
     rhythm: Rhythm,
     codec: Arc<dyn Codec>,
@@ -46,9 +47,9 @@ pub struct Cluster {
 
 /// What a cluster is made of.
 #[derive(Debug)]
-pub struct Setup {
+pub struct Setup<I = Trainer> {
     /// The inner training. All clusters of a job begin with the same weights.
-    pub trainer: Trainer,
+    pub trainer: I,
     /// The same for all clusters of a job.
     pub settings: Settings,
     /// How updates are written; the same for all.
@@ -108,11 +109,11 @@ pub enum Uncounted {
     Dropped,
 }
 
-impl Cluster {
+impl<I: Inner> Cluster<I> {
     /// A cluster at the beginning: the trainer's weights are the outer weights.
-    pub fn new(setup: Setup) -> Result<Self, Error> {
+    pub fn new(setup: Setup<I>) -> Result<Self, Error> {
         let mut parts = Vec::new();
-        for fragment in fragments(&setup.trainer.plan().dims, setup.settings.fragments) {
+        for fragment in setup.trainer.fragments(setup.settings.fragments) {
             let elements = fragment.layout.elements();
             let mut weights = vec![0.0; elements];
             setup.trainer.read_tensors(&fragment.tensors, &mut weights)?;
@@ -122,7 +123,7 @@ impl Cluster {
         Ok(Self::of(setup, parts))
     }
 
-    pub(super) fn of(setup: Setup, parts: Vec<Part>) -> Self {
+    pub(super) fn of(setup: Setup<I>, parts: Vec<Part>) -> Self {
         let Setup { trainer, settings, codec, job, peer, assignment } = setup;
         let rhythm = Rhythm::new(&settings);
         Self { trainer, settings, rhythm, codec, job, peer, assignment, parts }
@@ -152,7 +153,9 @@ impl Cluster {
         }
         (done < soonest).then(|| Next::Train { steps: soonest - done })
     }
+}
 
+impl Cluster {
     /// The sequences of the next inner step, as they are assigned.
     pub fn batch(&self, loader: &Loader) -> Result<Batch, Error> {
         let (step, mine) = (self.done(), self.trainer.sequences());
@@ -181,7 +184,9 @@ impl Cluster {
         }
         Ok(())
     }
+}
 
+impl<I: Inner> Cluster<I> {
     /// Leaves out `steps` inner steps: it was late, or was not there.
     pub fn skip(&mut self, steps: u64) {
         self.trainer.skip(steps);
@@ -326,7 +331,9 @@ impl Cluster {
         }
         Ok(())
     }
+}
 
+impl Cluster {
     /// Runs `body` with the outer weights in place of the local ones, which are those to evaluate
     /// and to publish. With one fragment that was just applied, both are the same.
     pub fn with_outer_weights<T, E: From<Error>>(
@@ -345,15 +352,6 @@ impl Cluster {
         result
     }
 
-    /// Identity of the outer state of all fragments: the same on all clusters after every round.
-    pub fn outer_hash(&self) -> Hash {
-        let mut hasher = Hasher::new(Domain::OuterState);
-        self.parts.iter().for_each(|part| {
-            hasher.update(part.outer.hash().as_bytes());
-        });
-        hasher.finish()
-    }
-
     /// Identity of all that decides this cluster's next rounds: inner state, outer state,
     /// residuals, what it reads, what is in flight.
     pub fn state_hash(&self) -> Result<Hash, Error> {
@@ -370,6 +368,23 @@ impl Cluster {
             hasher.update(&(sent.len() as u64).to_le_bytes()).update_rayon(sent);
         }
         Ok(hasher.finish())
+    }
+
+    /// The inner training.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// The inner training, to evaluate with.
+    pub fn trainer_mut(&mut self) -> &mut Trainer {
+        &mut self.trainer
+    }
+}
+
+impl<I: Inner> Cluster<I> {
+    /// Identity of the outer state of all fragments: the same on all clusters after every round.
+    pub fn outer_hash(&self) -> Hash {
+        outer_hash(self.parts.iter().map(|part| part.outer.as_ref()))
     }
 
     /// What an update of a fragment is about now.
@@ -401,16 +416,6 @@ impl Cluster {
     /// What the updates of a fragment have not said yet.
     pub fn residual(&self, fragment: usize) -> &Residual {
         &self.parts[fragment].residual
-    }
-
-    /// The inner training.
-    pub fn trainer(&self) -> &Trainer {
-        &self.trainer
-    }
-
-    /// The inner training, to evaluate with.
-    pub fn trainer_mut(&mut self) -> &mut Trainer {
-        &mut self.trainer
     }
 
     /// The settings.

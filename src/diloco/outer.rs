@@ -104,6 +104,11 @@ impl Outer {
         Ok(Moved { aggregate_norm: squares.sqrt(), aggregate_lag1, step_norm, step_scale })
     }
 
+    /// A round that nobody takes an outer step in: only its number passes.
+    pub fn pass(&mut self) {
+        self.round += 1;
+    }
+
     fn compare(&self, aggregate: &[f32], squares: f64) -> Option<f64> {
         if self.last.len() != aggregate.len() {
             return None;
@@ -122,6 +127,15 @@ impl Outer {
         }
         hasher.finish()
     }
+}
+
+/// Identity of the outer states of all fragments, in order.
+pub fn outer_hash<'a>(parts: impl Iterator<Item = &'a Outer>) -> Hash {
+    let mut hasher = Hasher::new(Domain::OuterState);
+    parts.for_each(|outer| {
+        hasher.update(outer.hash().as_bytes());
+    });
+    hasher.finish()
 }
 
 /// One element's step.

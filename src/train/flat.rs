@@ -118,6 +118,18 @@ impl Trainer {
         self.guard.leave_out(steps);
     }
 
+    /// Forgets the moments: the optimizer begins anew, the schedule goes on.
+    pub fn forget_moments(&mut self) -> Result<(), Error> {
+        self.has_all_moments()?;
+        let kernels = self.kernels.clone();
+        let State { m, v, .. } = &mut self.state;
+        for tensor in named_mut(m).into_iter().chain(named_mut(v)) {
+            elementwise::fill(kernels.as_ref(), tensor.view_mut(), 0.0)?;
+        }
+        self.guard.leave_out(self.done - self.guard.skipped());
+        Ok(())
+    }
+
     /// Writes a checkpoint of this moment into `checkpoints`; its folder and state hash.
     /// Collective.
     pub fn save(

@@ -48,6 +48,9 @@ use crate::train::Stop;
 use liars::Liars;
 use peer::Peer;
 
+pub use pace::slowest_step;
+pub use peer::net;
+
 /// How a simulation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {

@@ -5,6 +5,7 @@ use crate::simulate::network::Nanos;
 use crate::simulate::network::Use;
 use crate::simulate::network::from_s;
 use crate::simulate::scenario::Group;
+use crate::simulate::scenario::Scenario;
 
 /// Nanoseconds of an inner step of `tokens` tokens, in one exchange.
 pub fn step_time(group: &Group, tokens: u64, cluster: usize, dice: Dice) -> Nanos {
@@ -19,6 +20,13 @@ pub fn step_time(group: &Group, tokens: u64, cluster: usize, dice: Dice) -> Nano
         factor *= if draw < group.faults.slow_rate { group.faults.slowness() } else { 1.0 };
     }
     from_s(tokens as f64 / group.tokens_per_s * factor).max(1)
+}
+
+/// Nanoseconds of the slowest cluster's inner step.
+pub fn slowest_step(scenario: &Scenario, dice: Dice) -> Nanos {
+    let tokens = scenario.tokens_per_step();
+    let each = scenario.members().map(|m| step_time(m.like, tokens, m.cluster, dice));
+    each.max().unwrap_or(1)
 }
 
 /// After how long computing the cluster crashes, if it is asked to compute that long.
