@@ -137,7 +137,7 @@ impl Reader<'_> {
         if keys.is_empty() {
             // An empty section is fine if it exists; recorded so that its name is checked.
             let entry = Entry { value: Value::Table(Table::new()), origin: Origin::Line(line) };
-            self.entries.insert((name, String::new()), entry);
+            self.entries.insert((name.clone(), String::new()), entry);
         }
         for (key, value) in keys {
             let origin = Origin::Line(line_of(self.text, &key.span()));

@@ -84,9 +84,7 @@ enum Event {
 #[derive(Clone, Copy, Debug)]
 struct Transfer {
     update: usize,
-    from: usize,
     to: usize,
-    bits: u64,
     /// From the last bit's departure to the arrival of the whole.
     tail: Nanos,
 }
@@ -223,7 +221,7 @@ impl<'a> Running<'a> {
         let one_way = delay(from) + delay(to);
         let tail = one_way.saturating_mul(1 + 2 * sent.repeats);
         let transfer = self.transfers.len();
-        self.transfers.push(Transfer { update, from, to, bits: sent.bits, tail });
+        self.transfers.push(Transfer { update, to, tail });
         self.up_bits[from] += sent.bits;
         self.down_bits[to] += sent.bits;
         self.flows.begin(transfer, [from, to], sent.bits.max(1));

@@ -15,6 +15,7 @@ pub use exchange::Closing;
 pub use exchange::Sending;
 pub use exchange::exchange;
 pub use loss::Dice;
+pub use loss::Use;
 
 use super::scenario::Network;
 use super::scenario::Topology;

@@ -12,8 +12,6 @@ use crate::simulate::scenario::Scenario;
 /// A cluster of the scenario.
 #[derive(Debug)]
 pub struct Peer<'a, I> {
-    /// Its number.
-    pub number: usize,
     /// Its group.
     pub group: usize,
     /// What it is like.
@@ -105,7 +103,6 @@ pub fn peers<I>(scenario: &Scenario) -> Vec<Peer<'_, I>> {
     let mut all = Vec::new();
     for member in scenario.members() {
         all.push(Peer {
-            number: member.cluster,
             group: member.group,
             like: member.like,
             phase: Phase::Away,
