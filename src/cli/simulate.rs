@@ -112,7 +112,8 @@ impl Args {
     /// Every scenario of the grid, for every seed; complaints of all of them at once.
     fn points(&self) -> Result<Vec<Point>, Failure> {
         let setting = Setting::read(&self.scenario)?;
-        let axes: Vec<_> = self.grids.iter().map(|text| Axis::parse(text)).collect::<Result<_, _>>()?;
+        let axes: Vec<_> =
+            self.grids.iter().map(|text| Axis::parse(text)).collect::<Result<_, _>>()?;
         let seeds: Vec<Option<u64>> = match self.seeds.is_empty() {
             true => vec![None],
             false => self.seeds.iter().copied().map(Some).collect(),
@@ -121,8 +122,7 @@ impl Args {
         for labels in expand(&axes, MOST_POINTS / seeds.len().max(1))? {
             for seed in &seeds {
                 let seed = seed.map(|seed| format!("scenario.seed={seed}"));
-                let sets: Vec<_> =
-                    self.sets.iter().chain(&labels).cloned().chain(seed).collect();
+                let sets: Vec<_> = self.sets.iter().chain(&labels).cloned().chain(seed).collect();
                 match config::scenario(&setting, &sets) {
                     Ok(scenario) => points.push(Point { labels: labels.clone(), scenario }),
                     Err(error) if labels.is_empty() => return Err(error.into()),

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn lists_of_tables_are_read_and_set() {
-        let text = "[[clusters]]\ncount = 3\n[[clusters]]\ncount = 1\nattack = { kind = \"zero\" }\n";
+        let text =
+            "[[clusters]]\ncount = 3\n[[clusters]]\ncount = 1\nattack = { kind = \"zero\" }\n";
         let sets = ["clusters.1.count=2", "clusters.0.up_mbit=7", "clusters.1.attack.kind=copy"];
         let scenario = of(text, &sets).expect("valid");
         let counts: Vec<_> = scenario.clusters.iter().map(|g| g.count).collect();

@@ -206,10 +206,11 @@ mod tests {
     #[test]
     fn unknown_words_come_with_the_nearest_known_one() {
         let of = |message: &str| with_nearest(message.to_owned());
-        assert!(
-            of("unknown variant `krumm`, expected one of `mean`, `krum`").ends_with("`krum`?"),
+        assert!(of("unknown variant `krumm`, expected one of `mean`, `krum`").ends_with("`krum`?"),);
+        assert_eq!(
+            of("unknown variant `x`, expected `mean`"),
+            "unknown variant `x`, expected `mean`"
         );
-        assert_eq!(of("unknown variant `x`, expected `mean`"), "unknown variant `x`, expected `mean`");
         assert_eq!(of("invalid type"), "invalid type");
     }
 }

@@ -120,7 +120,8 @@ impl<'a> Running<'a> {
         for (update, sent) in sending.iter().enumerate() {
             events.push(Reverse((sent.ready.max(closing.opened), Event::Ready { update })));
         }
-        events.extend(closing.deadline.map(|at| Reverse((at.max(closing.opened), Event::Deadline))));
+        events
+            .extend(closing.deadline.map(|at| Reverse((at.max(closing.opened), Event::Deadline))));
         let nobody = || vec![0; net.links.len() + 1];
         let mut running = Self {
             net,
@@ -253,7 +254,8 @@ impl<'a> Running<'a> {
         if !(all || is_late && there.len() >= enough) {
             return;
         }
-        let mut counted: Vec<_> = there.iter().map(|update| self.sending[*update].cluster).collect();
+        let mut counted: Vec<_> =
+            there.iter().map(|update| self.sending[*update].cluster).collect();
         counted.sort_unstable();
         self.closed = Some((self.now, counted));
         // What does not count is no longer sent; what has not left was not sent.

@@ -141,7 +141,9 @@ mod tests {
         let bandwidths = [[70, 900], [300, 20], [1000, 1000], [5, 5], [333, 77]];
         let mut all = flows(&bandwidths);
         for from in 0..5 {
-            (0..5).filter(|to| *to != from).for_each(|to| all.begin(from * 5 + to, [from, to], 999));
+            (0..5)
+                .filter(|to| *to != from)
+                .for_each(|to| all.begin(from * 5 + to, [from, to], 999));
         }
         let mut used = [0; 10];
         for flow in &all.active {

@@ -48,7 +48,8 @@ impl Quick {
         let count = toy.parameters;
         let mut optimum = vec![0.0; count];
         fill_normal(Dice { seed, exchange: 0 }.at(Use::Toy, 0), 1.0, &mut optimum);
-        let fall = |j: usize| libm::pow(toy.condition, -(j as f64) / (count.max(2) - 1) as f64) as f32;
+        let fall =
+            |j: usize| libm::pow(toy.condition, -(j as f64) / (count.max(2) - 1) as f64) as f32;
         Self { curvatures: (0..count).map(fall).collect(), optimum, seed, toy }
     }
 
@@ -118,7 +119,8 @@ impl Quick {
 
 /// Loss of an example labelled by the sign of `<hidden, x>`, and its derivative by `<w, x>`.
 fn logistic(weights: &[f32], hidden: &[f32], x: &[f32]) -> (f64, f64) {
-    let product = |a: &[f32]| a.iter().zip(x).map(|(a, x)| f64::from(*a) * f64::from(*x)).sum::<f64>();
+    let product =
+        |a: &[f32]| a.iter().zip(x).map(|(a, x)| f64::from(*a) * f64::from(*x)).sum::<f64>();
     let label = if product(hidden) >= 0.0 { 1.0 } else { -1.0 };
     let margin = label * product(weights);
     // log(1 + e^-m), without overflow on either side.

@@ -129,7 +129,11 @@ impl Scenario {
     }
 
     /// The inner training of a cluster, or of all of them as one job.
-    pub fn parts<'a>(&'a self, run: &'a train::Run, parallel: &'a shard::Config) -> train::Parts<'a> {
+    pub fn parts<'a>(
+        &'a self,
+        run: &'a train::Run,
+        parallel: &'a shard::Config,
+    ) -> train::Parts<'a> {
         train::Parts {
             run,
             model: &self.model,

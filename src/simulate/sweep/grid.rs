@@ -13,7 +13,8 @@ impl Axis {
     /// quotes are part of a value.
     pub fn parse(text: &str) -> Result<Self, String> {
         let form = "write key=value,value or key+key=value:value,value:value";
-        let (keys, values) = text.split_once('=').ok_or_else(|| format!("--grid {text}: {form}"))?;
+        let (keys, values) =
+            text.split_once('=').ok_or_else(|| format!("--grid {text}: {form}"))?;
         let keys: Vec<_> = keys.split('+').map(|key| key.trim().to_owned()).collect();
         if keys.iter().any(|key| !key.contains('.')) {
             return Err(format!("--grid {text}: a key is section.key; {form}"));
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn what_is_no_axis_is_refused() {
-        for text in ["a.b", "ab=1", "a.b+cd=1:2", "a.b+c.d=1", "a.b+c.d=1:2:3", "a.b=1,,2", "a.b="] {
+        for text in ["a.b", "ab=1", "a.b+cd=1:2", "a.b+c.d=1", "a.b+c.d=1:2:3", "a.b=1,,2", "a.b="]
+        {
             let error = Axis::parse(text).unwrap_err();
             assert!(error.starts_with(&format!("--grid {text}: ")), "{error}");
         }

@@ -82,8 +82,19 @@ fn spread(values: impl Iterator<Item = Option<f64>>) -> Option<[f64; 3]> {
 /// The rows as text.
 pub fn table(rows: &[Row]) -> String {
     let head = [
-        "point", "sound", "eval loss", "(min", "max)", "train", "tokens", "virtual s", "util",
-        "sent MB", "bit/w", "rejected", "skipped",
+        "point",
+        "sound",
+        "eval loss",
+        "(min",
+        "max)",
+        "train",
+        "tokens",
+        "virtual s",
+        "util",
+        "sent MB",
+        "bit/w",
+        "rejected",
+        "skipped",
     ];
     let mut lines: Vec<Vec<String>> = vec![head.iter().map(ToString::to_string).collect()];
     for row in rows {

@@ -68,7 +68,8 @@ impl<O: Objective> World<'_, O> {
         }
         let step = pace::step_time(peer.like, tokens, number, slot.dice);
         let before = pending.map_or(0, |_| self.settings.overlap_steps);
-        let times = times(peer.free_at, peer.merge_at, step, [before, slot.to - slot.from - before]);
+        let times =
+            times(peer.free_at, peer.merge_at, step, [before, slot.to - slot.from - before]);
         if let Some(at) = crash(peer, &times, number, slot) {
             let recover = from_s(peer.like.faults.recover_s);
             let download = self.net.links[number].down.max(1);

@@ -34,7 +34,8 @@ mod tests {
         let faults = Faults { damage_rate: 0.3, ..Faults::default() };
         let group = Group { faults, ..Group::default() };
         let bytes: Vec<u8> = (0..100).collect();
-        let all = (0..1000).filter_map(|exchange| of(&group, 2, &bytes, Dice { seed: 1, exchange }));
+        let all =
+            (0..1000).filter_map(|exchange| of(&group, 2, &bytes, Dice { seed: 1, exchange }));
         let all: Vec<_> = all.collect();
         assert!((230..370).contains(&all.len()), "{}", all.len());
         assert!(all.iter().all(|damaged| *damaged != bytes));

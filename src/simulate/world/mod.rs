@@ -295,7 +295,8 @@ impl<'a, O: Objective> World<'a, O> {
     /// Loss of the outer weights on held-out data, by an honest cluster that is there, if one is.
     fn evaluate(&mut self) -> Result<Option<f64>, Error> {
         let here = |peer: &&mut Peer<'_, O::Inner>| peer.is_here() && peer.is_honest();
-        let Some(cluster) = self.peers.iter_mut().find(here).and_then(|p| p.cluster.as_mut()) else {
+        let Some(cluster) = self.peers.iter_mut().find(here).and_then(|p| p.cluster.as_mut())
+        else {
             return Ok(None);
         };
         let begun = Instant::now();
@@ -382,7 +383,8 @@ impl<'a, O: Objective> World<'a, O> {
 /// Whether nobody honest who was there could train.
 fn all_diverged<I>(peers: &[Peer<'_, I>], record: &Record) -> Option<String> {
     let honest = record.peers.iter().filter(|entry| peers[entry.cluster].is_honest());
-    let mut fates = honest.map(|entry| entry.fate).filter(|fate| !matches!(fate, Fate::Crashed | Fate::Down));
+    let mut fates =
+        honest.map(|entry| entry.fate).filter(|fate| !matches!(fate, Fate::Crashed | Fate::Down));
     let first = fates.next()?;
     let all = first == Fate::Diverged && fates.all(|fate| fate == Fate::Diverged);
     all.then(|| "the training of every honest cluster came to a value that is not finite".into())

@@ -81,8 +81,7 @@ impl<O: Objective> World<'_, O> {
             aggregate = None;
         }
         self.take_back(slot, entries, settlement.moved.is_none())?;
-        self.previous[slot.fragment] =
-            if self.liars.is_empty() { None } else { aggregate.clone() };
+        self.previous[slot.fragment] = if self.liars.is_empty() { None } else { aggregate.clone() };
         let aggregate = aggregate.filter(|_| self.scenario.scenario.replicas);
         let decision = Decision { fragment: slot.fragment, outer, moved, aggregate };
         self.decide(slot, decision)?;
@@ -121,9 +120,8 @@ impl<O: Objective> World<'_, O> {
         let layout = &self.fragments[slot.fragment].layout;
         let (about, mut codes) = (self.about(slot), Codes::default());
         for (peer, bytes) in all {
-            let checked = Update::parse(bytes, self.codec.as_ref(), layout, &about).and_then(|u| {
-                (0..layout.blocks().len()).try_for_each(|i| u.block(i, &mut codes))
-            });
+            let checked = Update::parse(bytes, self.codec.as_ref(), layout, &about)
+                .and_then(|u| (0..layout.blocks().len()).try_for_each(|i| u.block(i, &mut codes)));
             if let Err(error) = checked {
                 reject(entries, *peer, &error);
             }
@@ -131,12 +129,7 @@ impl<O: Objective> World<'_, O> {
     }
 
     /// What does not count is kept by its sender for its next update.
-    fn take_back(
-        &mut self,
-        slot: &Slot,
-        entries: &[Entry],
-        is_skipped: bool,
-    ) -> Result<(), Error> {
+    fn take_back(&mut self, slot: &Slot, entries: &[Entry], is_skipped: bool) -> Result<(), Error> {
         for entry in entries.iter().filter(|entry| entry.is_own) {
             let counts = entry.record.fate == Fate::Counted && !is_skipped;
             if let Some(cluster) = &mut self.peers[entry.peer].cluster
