@@ -18,7 +18,6 @@ use super::world;
 use super::world::Ending;
 use super::world::Outcome;
 use super::world::Spent;
-use crate::train;
 use crate::train::Stop;
 use crate::train::Trainer;
 
@@ -34,7 +33,7 @@ pub fn control(
     let first_loss = run.evaluate()?;
     let (steps, every) = (scenario.steps(), scenario.outer.inner_steps.max(1));
     let net = world::net(scenario);
-    let exchange = all_reduce(&net, 4 * job.plan().dims.parameters() as u64);
+    let exchange = all_reduce(&net, 4 * job.plan().dims.parameters());
     let (mut now, mut computed, mut ending) = (0, 0, Ending::Finished);
     let (mut bytes, mut losses) = (0, Vec::new());
     for step in 0..steps {
@@ -86,7 +85,7 @@ impl Running<'_> {
     fn step(&mut self, step: u64) -> Result<f64, Error> {
         let begun = Instant::now();
         let batch = self.job.loader().batch(step)?;
-        let outcome = self.trainer.step(&batch, 0).map_err(train::Error::from);
+        let outcome = self.trainer.step(&batch, 0);
         self.spent.inner += begun.elapsed();
         Ok(outcome?.loss)
     }

@@ -164,7 +164,7 @@ mod tests {
         let mut all = flows(&[[1_000_000_000, 1], [1, 1_000_000_000]]);
         all.begin(0, [0, 1], 1000);
         assert_eq!(all.next_end(), Some(1000));
-        assert_eq!(all.advance(400), []);
+        assert!(all.advance(400).is_empty());
         all.begin(1, [0, 1], 300);
         assert_eq!(all.next_end(), Some(1000));
         assert_eq!(all.advance(1000), [1]);

@@ -14,6 +14,7 @@ pub(super) fn of(scenario: &Scenario) -> Vec<String> {
     wrong.extend(scenario.toy.complaints());
     wrong.extend(scenario.network.complaints());
     wrong.extend(scenario.round.complaints());
+    wrong.extend(scenario.aggregate.complaints());
     for (index, group) in scenario.clusters.iter().enumerate() {
         wrong.extend(group.complaints(index));
     }

@@ -91,7 +91,7 @@ impl Network {
         if !(self.scale > 0.0 && self.scale <= 1e9) {
             wrong.push(format!("network.scale: {} is not above 0 and at most 1e9", self.scale));
         }
-        if !(self.settle_ms >= 0.0 && self.settle_ms <= MAX_MS) {
+        if !(0.0..=MAX_MS).contains(&self.settle_ms) {
             wrong.push(format!("network.settle_ms: {} is not within 0..={MAX_MS}", self.settle_ms));
         }
         wrong
@@ -102,7 +102,7 @@ impl Round {
     /// What cannot be about the table, each as `key: why`.
     pub(super) fn complaints(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if !(self.deadline_s >= 0.0 && self.deadline_s <= MAX_MS / 1e3) {
+        if !(0.0..=MAX_MS / 1e3).contains(&self.deadline_s) {
             let why = format!("{} is no number of seconds from 0 (none) up", self.deadline_s);
             wrong.push(format!("round.deadline_s: {why}"));
         }
@@ -118,14 +118,14 @@ impl Round {
 pub(super) fn link(of: &str, up: f64, down: f64, delay_ms: f64, loss: f64) -> Vec<String> {
     let mut wrong = Vec::new();
     for (key, mbit) in [("up_mbit", up), ("down_mbit", down)] {
-        if !(mbit >= MIN_MBIT && mbit <= MAX_MBIT) {
+        if !(MIN_MBIT..=MAX_MBIT).contains(&mbit) {
             wrong.push(format!("{of}.{key}: {mbit} is not within {MIN_MBIT}..={MAX_MBIT}"));
         }
     }
-    if !(delay_ms >= 0.0 && delay_ms <= MAX_MS) {
+    if !(0.0..=MAX_MS).contains(&delay_ms) {
         wrong.push(format!("{of}.delay_ms: {delay_ms} is not within 0..={MAX_MS}"));
     }
-    if !(loss >= 0.0 && loss <= MAX_LOSS) {
+    if !(0.0..=MAX_LOSS).contains(&loss) {
         wrong.push(format!("{of}.loss: {loss} is not within 0..={MAX_LOSS}"));
     }
     wrong

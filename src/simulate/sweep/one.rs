@@ -124,7 +124,7 @@ fn inside(
         None => None,
     };
     let weights = match &objective {
-        Some(objective) => objective.plan().dims.parameters() as u64,
+        Some(objective) => objective.plan().dims.parameters(),
         None => scenario.toy.parameters as u64,
     };
     let (mut tally, mut last) = (Tally::default(), Record::default());

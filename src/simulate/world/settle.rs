@@ -165,6 +165,7 @@ fn judge(entries: &mut [Entry], settled: &Settled) {
     for share in &settled.outcome.peers {
         if let Some(entry) = of(entries, share.peer) {
             entry.record.norm = Some(share.norm);
+            entry.record.clip = Some(share.clip);
             entry.record.weight = share.weight;
         }
     }
