@@ -106,9 +106,9 @@ __device__ __forceinline__ void as_left(uint32_t (&a)[4][4], const float (&x)[32
 
 // Memory of a block: four tiles of its own, then the stages.
 template <int D> __device__ __forceinline__ bf16* own_tiles() {
-  extern __shared__ unsigned char dynamic_bytes[];
+  DYNAMIC_SHARED(unsigned char, memory);
   // Swizzled boxes begin at multiples of 1,024 bytes.
-  uintptr_t first = (reinterpret_cast<uintptr_t>(dynamic_bytes) + 1023) / 1024 * 1024;
+  uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + 1023) / 1024 * 1024;
   return reinterpret_cast<bf16*>(first);
 }
 
@@ -229,7 +229,8 @@ __device__ __forceinline__ void keys(bf16* dqkv, const float* lse, const float* 
     wgmma_begin();
     along_heads<D>(dp, mine + 2 * TILE<D>, met + TILE<D>);
     wgmma_commit();
-    // dv and dk of the step before are summed, and its numbers read.
+    // dv and dk of the step before are summed, and all lanes have read its numbers.
+    __syncwarp();
     if (step > 0 && lane == 0) barrier_arrive(&barriers.empty[(step - 1) % STAGES]);
 
     // Sum 4 j + 2 r + e is that of key[r] and query 8 j + 2 (lane mod 4) + e of the tile.

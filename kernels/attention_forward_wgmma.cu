@@ -44,9 +44,9 @@ __device__ __forceinline__ void fetch(bf16* to, const void* map, uint64_t* full,
 template <int D>
 __device__ __forceinline__ void forward(bf16* out, float* lse, const char* map, int tokens,
                                         int heads, int kv_heads, float c) {
-  extern __shared__ unsigned char dynamic_bytes[];
+  DYNAMIC_SHARED(unsigned char, memory);
   // Swizzled boxes begin at multiples of 1,024 bytes.
-  uintptr_t first = (reinterpret_cast<uintptr_t>(dynamic_bytes) + 1023) / 1024 * 1024;
+  uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + 1023) / 1024 * 1024;
   bf16* queries = reinterpret_cast<bf16*>(first);
   bf16 *keys = queries + QUERIES * D, *values = keys + STAGES * KEYS * D;
   __shared__ Barriers barriers;

@@ -1,13 +1,15 @@
 // What Hopper's kernels need: the tensor memory accelerator (TMA), barriers in shared memory, and
-// products of a warp group (wgmma). PTX ISA 8.0 and later, sm_90a only; the emulator has none of it:
-// each kernel made of these has a twin by mma.sync that gives the same bits and is checked there.
+// products of a warp group (wgmma). PTX ISA 8.0 and later, sm_90a only. The emulator does all of it as
+// the manual describes it; each kernel made of these has a twin by mma.sync that gives the same bits.
 
 #pragma once
 
 #include "tensor_core.cuh"
 
-// Under the emulator and on other architectures the kernels are empty.
-#if !defined(CUDA_CPU_SHIM) && defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#ifdef CUDA_CPU_SHIM
+#include "hopper_emulated.h"
+// On other architectures the kernels are empty.
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define HOPPER 1
 
 namespace hopper {
@@ -68,23 +70,6 @@ template <int N> __device__ __forceinline__ void give_registers() {
 }
 template <int N> __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
-}
-
-// Where an operand lies in shared memory, swizzled by 128 bytes: boxes of 64 elements by rows of
-// 128 bytes, eight of which make up 1,024 bytes. `leading` is the distance in bytes between boxes
-// of an operand that lies across k; along k it is not used.
-__device__ __forceinline__ uint64_t operand(const void* at, uint32_t leading) {
-  uint64_t address = (shared_address(at) & 0x3ffff) >> 4;
-  return address | (uint64_t)(leading >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
-}
-// The same operand `bytes` further on, a multiple of 16: cheaper than to describe it anew.
-__device__ __forceinline__ uint64_t further(uint64_t operand, uint32_t bytes) {
-  return (operand & 0xffffffff00000000ull) | (static_cast<uint32_t>(operand) + (bytes >> 4));
-}
-
-// The warp group of this thread, known to be the same for all of a warp.
-__device__ __forceinline__ int warp_group_index() {
-  return __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
 }
 
 __device__ __forceinline__ void wgmma_begin() {
@@ -188,4 +173,27 @@ __device__ __forceinline__ void wgmma_m64n128k16(float (&d)[64], const uint32_t 
 
 }  // namespace hopper
 
+#endif
+
+#ifdef HOPPER
+namespace hopper {
+
+// Where an operand lies in shared memory, swizzled by 128 bytes: boxes of 64 elements by rows of
+// 128 bytes, eight of which make up 1,024 bytes. `leading` is the distance in bytes between boxes
+// of an operand that lies across k; along k it is not used.
+__device__ __forceinline__ uint64_t operand(const void* at, uint32_t leading) {
+  uint64_t address = (__cvta_generic_to_shared(at) & 0x3ffff) >> 4;
+  return address | (uint64_t)(leading >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
+}
+// The same operand `bytes` further on, a multiple of 16: cheaper than to describe it anew.
+__device__ __forceinline__ uint64_t further(uint64_t operand, uint32_t bytes) {
+  return (operand & 0xffffffff00000000ull) | (static_cast<uint32_t>(operand) + (bytes >> 4));
+}
+
+// The warp group of this thread, known to be the same for all of a warp.
+__device__ __forceinline__ int warp_group_index() {
+  return __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
+}
+
+}  // namespace hopper
 #endif

@@ -52,9 +52,9 @@ __device__ __forceinline__ void put(float* to, float x, float y, bool both, bool
 template <Layout LA, Layout LB, class Out>
 __device__ __forceinline__ void product(Out* out, const char* maps, int m, int n, int k,
                                         bool existing) {
-  extern __shared__ unsigned char dynamic_bytes[];
+  DYNAMIC_SHARED(unsigned char, memory);
   // Swizzled boxes begin at multiples of 1,024 bytes.
-  uintptr_t first = (reinterpret_cast<uintptr_t>(dynamic_bytes) + 1023) / 1024 * 1024;
+  uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + 1023) / 1024 * 1024;
   bf16* stages = reinterpret_cast<bf16*>(first);
   __shared__ uint64_t full[STAGES], empty[STAGES];
   int tiles_m = (m + TILE_M - 1) / TILE_M, tiles_n = (n + TILE_N - 1) / TILE_N;

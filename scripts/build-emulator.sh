@@ -34,7 +34,7 @@ mkdir -p "$out"
 COMMON=(-std=c++17 -g1 -fPIC -ffp-contract=off -fno-strict-aliasing -Wall -Wextra
   -Wno-unknown-pragmas -Wno-unused-function -Wno-unused-parameter -Wno-sign-compare -isystem "$include" -isystem "$include/cccl"
   -I "$emulator")
-SOURCES=(scheduler warp tensor_core)
+SOURCES=(scheduler warp hopper tensor_core)
 
 # Flags of a kernel and of the emulator's own files.
 flags() {

@@ -79,6 +79,17 @@ void copy_async(Place, void* to, const void* from, int bytes, int valid_bytes);
 void copy_async_commit();
 void copy_async_wait(int pending_groups);
 
+// Hopper: barriers in shared memory, boxes of tensor maps, products of warp groups.
+void barrier_init(uint64_t* barrier, uint32_t arrivals);
+void barrier_arrive(uint64_t* barrier, uint32_t expected_bytes);
+void barrier_wait(Place, uint64_t* barrier, uint32_t phase);
+void fetch_box(void* to, const void* map, uint64_t* barrier, int x, int y, int z);
+// `a`: the left factor in registers, or null.
+void wgmma(Place, float* d, int columns, const uint32_t* a, uint64_t a_operand, bool a_across,
+           uint64_t b, bool b_across);
+void wgmma_commit();
+void wgmma_wait(int pending_groups);
+
 // Shared memory.
 unsigned char* dynamic_shared();
 uint32_t shared_offset(const void*);

@@ -100,6 +100,7 @@ void body() {
   IF_TSAN(__tsan_acquire(&block_begins));
   launcher(parameters);
   if (!current->copies.empty()) fail("a thread ended with cp.async copies that it did not wait for");
+  if (!current->products.empty()) fail("a thread ended with products that it did not wait for");
   IF_TSAN(__tsan_release(&block_ends));
   current->state = State::Ended;
   live--;
@@ -120,6 +121,7 @@ void start(Fiber& fiber, int number) {
                  i / (block_threads.x * block_threads.y)};
   fiber.state = State::Ready;
   fiber.copies.clear();
+  fiber.products.clear();
   fiber.group = fiber.warp_syncs = 0;
   fiber.fake_stack = nullptr;
   // The last block left the frame of `body` there, which never returned.
@@ -150,6 +152,11 @@ bool release_barriers() {
     barrier_turns[id]++;
     any = true;
   }
+  for (int i = 0; i < thread_count; i++)
+    if (fibers[i].state == State::AtPhase && phase_is_over(fibers[i].data, fibers[i].mask)) {
+      fibers[i].state = State::Ready;
+      any = true;
+    }
   return any;
 }
 
@@ -157,6 +164,7 @@ void run_block(const std::vector<int>& ascending, Order order, unsigned& random)
   for (char* c = __start_cuda_shared; c && c < __stop_cuda_shared; c++) *c = char(POISON);
   for (size_t i = 0; i < dynamic_bytes; i++) dynamic_memory[i] = char(POISON);
   live = thread_count;
+  forget_boxes();
   for (int i = 0; i < thread_count; i++) start(fibers[i], i);
   std::vector<int> turn = ascending;
   if (order == Order::Descending) std::reverse(turn.begin(), turn.end());
@@ -173,12 +181,14 @@ void run_block(const std::vector<int>& ascending, Order order, unsigned& random)
         any = true;
         resume(fibers[i]);
       }
-    if (live > 0 && failure.empty() && !release_barriers() && !any) {
+    if (live > 0 && failure.empty() && !release_barriers() && !any && !land_box()) {
       current = nullptr;
       fail("deadlock: no thread can go on");
     }
   }
   IF_TSAN(__tsan_acquire(&block_ends));
+  current = nullptr;
+  if (failure.empty() && land_box()) fail("a block ended before a box that it asked for");
 }
 
 }  // namespace
@@ -199,7 +209,7 @@ void fail(const std::string& what) {
   int told = 0, ended = 0;
   for (int i = 0; i < thread_count; i++) {
     const Fiber& fiber = fibers[i];
-    const bool waits = fiber.state == State::AtBarrier || fiber.state == State::InWarp;
+    const bool waits = fiber.state != State::Ready && fiber.state != State::Ended;
     if (waits && told < 6 && (told < 3 || i % WARP == 0)) {
       failure += "\n  thread " + std::to_string(i) + " waits at " + fiber.operation + " " +
                  fiber.place.file + ":" + std::to_string(fiber.place.line);

@@ -47,12 +47,26 @@ constexpr int BARRIERS = 16;
 // What sm_90 offers a block.
 constexpr unsigned MAX_SHARED_BYTES = 227 * 1024;
 
-enum class State { Ready, AtBarrier, InWarp, Ended };
+enum class State { Ready, AtBarrier, AtPhase, InWarp, Ended };
 
 struct Copy {
   char* to;
   const char* from;
   int bytes, valid_bytes, group;
+};
+
+// A thread's share of a product of its warp group.
+struct Product {
+  float* d;
+  int columns, thread;
+  bool in_registers;
+  // The left factor of this thread's two rows, if it came in registers.
+  uint16_t rows[2][16];
+  uint64_t a;
+  bool a_across;
+  uint64_t b;
+  bool b_across;
+  int group;
 };
 
 struct Fiber {
@@ -69,6 +83,9 @@ struct Fiber {
   void* data;
   // cp.async not yet waited for.
   std::vector<Copy> copies;
+  // Products not yet waited for.
+  std::vector<Product> products;
+  // Groups of the one or the other begun so far.
   int group;
   int warp_syncs;
   void *fake_stack, *tsan;
@@ -85,6 +102,12 @@ void wait();
 [[noreturn]] void fail(const std::string& what);
 // Waits until all lanes of `mask` are at this operation; the last runs `operation(data of each lane)`.
 void together(Place, const char* name, uint32_t mask, void* data, void (*operation)(void** lanes));
+
+// Whether a barrier has left the phase that somebody waits for.
+bool phase_is_over(void* barrier, uint32_t phase);
+// Lets the first box under way land; false if there is none.
+bool land_box();
+void forget_boxes();
 
 struct Kernel {
   Launcher launcher;

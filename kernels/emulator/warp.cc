@@ -67,7 +67,7 @@ struct Rows {
   bool transposed;
 };
 
-struct Product {
+struct Fragments {
   float* d;
   const uint32_t *a, *b;
 };
@@ -154,12 +154,12 @@ void ldmatrix(Place place, int matrices, bool transposed, uint32_t* to, const vo
 }
 
 void mma_m16n8k16_bf16(Place place, float* d, const uint32_t* a, const uint32_t* b) {
-  Product mine{d, a, b};
+  Fragments mine{d, a, b};
   together(place, "mma.m16n8k16", ~0u, &mine, [](void** lanes) {
     // The layout of fragments: PTX ISA 9.0, section "Matrix fragments for mma.m16n8k16".
     uint16_t a[16][16], b[8][16];
     for (int lane = 0; lane < WARP; lane++) {
-      const Product* p = (const Product*)lanes[lane];
+      const Fragments* p = (const Fragments*)lanes[lane];
       const int group = lane / 4, pair = lane % 4 * 2;
       for (int half = 0; half < 2; half++) {
         a[group][pair + half] = half_of(p->a[0], half);
@@ -171,7 +171,7 @@ void mma_m16n8k16_bf16(Place place, float* d, const uint32_t* a, const uint32_t*
       }
     }
     for (int lane = 0; lane < WARP; lane++) {
-      Product* p = (Product*)lanes[lane];
+      Fragments* p = (Fragments*)lanes[lane];
       for (int i = 0; i < 4; i++) {
         const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
         p->d[i] = tensor_core_sum(tensor_core, p->d[i], a[row], b[column]);
