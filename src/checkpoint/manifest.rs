@@ -1,6 +1,4 @@
-//! `manifest.json`: what a checkpoint holds, sealed by a hash of the manifest itself.
-//!
-//! The seal is the BLAKE3 hash of the whole file with the seal's own 64 digits replaced by zeros.
+//! `manifest.json`: what a checkpoint holds, sealed by a hash of the manifest itself (`seal.rs`).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::digest::ARITHMETIC;
+use super::seal::{UNSEALED, seal, seal_holds};
 use super::{Error, Group, Progress};
 use crate::crypto::Hash;
 
@@ -95,8 +94,7 @@ impl Manifest {
         self.seal = UNSEALED.into();
         let mut text = serde_json::to_string_pretty(&self).unwrap_or_default();
         text.push('\n');
-        let seal = blake3::hash(text.as_bytes()).to_hex();
-        text.replacen(UNSEALED, &seal, 1)
+        seal(&text)
     }
 
     /// Reads and checks the manifest of the checkpoint in `folder`.
@@ -154,18 +152,8 @@ struct Head {
     version: u64,
 }
 
-/// Whether `seal` is the hash of `text` without it.
-fn seal_holds(text: &[u8], seal: &str) -> bool {
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    seal.len() == UNSEALED.len()
-        && blake3::hash(text.replacen(seal, UNSEALED, 1).as_bytes()).to_hex().as_str() == seal
-}
-
 /// Name of the file.
 pub(super) const FILE: &str = "manifest.json";
 
 /// A manifest of the largest model has some thousand lines; more is an attack or a mistake.
 const MAX_BYTES: u64 = 64 << 20;
-
-/// Stands for the seal while it is computed.
-const UNSEALED: &str = "0000000000000000000000000000000000000000000000000000000000000000";

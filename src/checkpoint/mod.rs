@@ -18,6 +18,7 @@ mod layout;
 mod manifest;
 mod ranks;
 mod read;
+mod seal;
 mod slice;
 mod span;
 mod subtree;
@@ -30,6 +31,7 @@ pub use error::Error;
 pub use folder::{Latest, latest, list, path_of, remove_old, remove_unfinished};
 pub use manifest::{FORMAT, FileEntry, Manifest, TensorEntry, VERSION};
 pub use read::Saved;
+pub use seal::{UNSEALED, seal, seal_holds};
 pub use write::{Attachment, Contents, write};
 
 use crate::tensor::Shape;

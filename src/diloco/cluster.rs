@@ -39,7 +39,7 @@ pub struct Cluster<I = Trainer> {
     pub(super) settings: Settings,
     rhythm: Rhythm,
     codec: Arc<dyn Codec>,
-    job: Hash,
+    pub(super) job: Hash,
     peer: PeerId,
     pub(super) assignment: Assignment,
     pub(super) parts: Vec<Part>,

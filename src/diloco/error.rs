@@ -1,5 +1,9 @@
 //! Why a round of the outer loop failed.
 
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
 use crate::aggregate;
 use crate::codec;
 use crate::data::DataError;
@@ -71,4 +75,55 @@ pub enum Error {
         /// What is assigned.
         assignment: String,
     },
+    /// Something that a cluster of several ranks cannot do.
+    #[error(
+        "saving a cluster of {ranks} ranks with its outer state is not built yet; use a cluster of \
+         one rank"
+    )]
+    Ranks {
+        /// How many it has.
+        ranks: usize,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}", .path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// A saved cluster that cannot be used.
+    #[error("{}: {what}; {DAMAGED}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A saved cluster of another job.
+    #[error(
+        "{} was saved by another job or cluster: {differences}; undo the change, or begin in \
+         another folder",
+        .path.display()
+    )]
+    OtherJob {
+        /// The file.
+        path: PathBuf,
+        /// What differs: then, now.
+        differences: String,
+    },
 }
+
+impl Error {
+    /// An [`Error::Io`]; for `map_err`.
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+/// What to do about damage.
+const DAMAGED: &str = "restore the folder from a copy, or remove it and resume from the one before";

@@ -159,6 +159,11 @@ impl Trainer {
         Ok(trainer)
     }
 
+    /// The ranks it is spread over.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
     fn has_all_weights(&self) -> Result<(), Error> {
         let whole = self.mesh.stages() == 1 && self.state.division.has_whole_weights();
         if whole { Ok(()) } else { Err(Error::Divided { what: "reading or writing the weights" }) }

@@ -2,6 +2,8 @@
 //! clusters, and through what can go wrong.
 
 mod federation;
+mod golden;
 mod reference;
+mod resume;
 mod rounds;
 mod trainer;

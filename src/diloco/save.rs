@@ -1,0 +1,208 @@
+//! Writes a cluster to disk: a folder that is whole or not there at all.
+//!
+//! `00000100/` holds `inner/00000100/`, a checkpoint of the inner training; `outer.safetensors` with
+//! outer weights, momentum, residuals, updates in flight and what the aggregation rule remembers;
+//! and `outer.json`, with a hash of each of those, sealed. It is made under a temporary name, synced,
+//! and renamed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::Cluster;
+use super::Error;
+use super::Settings;
+use super::manifest::FORMAT;
+use super::manifest::FragmentEntry;
+use super::manifest::INNER;
+use super::manifest::Kind;
+use super::manifest::MANIFEST;
+use super::manifest::Manifest;
+use super::manifest::TENSORS;
+use super::manifest::TensorEntry;
+use super::manifest::VERSION;
+use super::manifest::words;
+use crate::checkpoint;
+use crate::codec::Codec;
+use crate::crypto::Hash;
+use crate::crypto::PeerId;
+
+impl Cluster {
+    /// Saves everything that decides the next rounds into a folder of `dir`, named after the inner
+    /// steps done; its path. `config` are the run's settings, for people; `memory` is what the
+    /// aggregation rule remembers. A folder of that name is replaced once the new one is whole.
+    pub fn save(&self, dir: &Path, config: &str, memory: &[u8]) -> Result<PathBuf, Error> {
+        let ranks = self.trainer.mesh().world().size();
+        if ranks != 1 {
+            return Err(Error::Ranks { ranks });
+        }
+        fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        let unfinished = dir.join(format!("{UNFINISHED}{:08}-cluster", self.done()));
+        remove_if_there(&unfinished)?;
+        let written = self.write(&unfinished, config, memory);
+        let path = checkpoint::path_of(dir, self.done());
+        let published = written.and_then(|()| publish(dir, &unfinished, &path));
+        if published.is_err() {
+            // The error that matters is the first one.
+            let _ = fs::remove_dir_all(&unfinished);
+        }
+        published.map(|()| path)
+    }
+
+    fn write(&self, folder: &Path, config: &str, memory: &[u8]) -> Result<(), Error> {
+        fs::create_dir(folder).map_err(Error::io("create", folder))?;
+        self.trainer.save(&folder.join(INNER), config, &[])?;
+        let contents = self.contents(memory);
+        let entry = |(name, kind, bytes): &(String, Kind, &[u8])| TensorEntry {
+            name: name.clone(),
+            dtype: *kind,
+            elements: (bytes.len() / if *kind == Kind::F32 { 4 } else { 1 }) as u64,
+            hash: checkpoint::hash_bytes(bytes),
+        };
+        let tensors: Vec<_> = contents.iter().map(entry).collect();
+        let path = folder.join(TENSORS);
+        let head = Manifest::head_of(&tensors).unwrap_or_default();
+        let data = contents.iter().map(|(_, _, bytes)| *bytes);
+        let parts: Vec<&[u8]> = std::iter::once(&head[..]).chain(data).collect();
+        write_synced(&path, &parts)?;
+        let fragment = |part: &super::cluster::Part| FragmentEntry {
+            round: part.outer.round(),
+            in_flight: part.in_flight.as_ref().map(|sent| words(&sent.contributed)),
+        };
+        let manifest = Manifest {
+            seal: String::new(),
+            format: FORMAT.into(),
+            version: VERSION,
+            step: self.done(),
+            state_hash: self.state_hash()?,
+            job: identity(&self.settings, self.codec().as_ref(), self.job, self.peer()),
+            assignment: self.assignment,
+            fragments: self.parts.iter().map(fragment).collect(),
+            size_bytes: parts.iter().map(|part| part.len() as u64).sum(),
+            head_hash: checkpoint::hash_bytes(&head),
+            tensors,
+        };
+        write_synced(&folder.join(MANIFEST), &[manifest.sealed_text().as_bytes()])?;
+        sync(&folder.join(INNER))?;
+        sync(folder)
+    }
+
+    /// Names and bytes of all that is kept: f32 first, so that all of them lie aligned. What is
+    /// empty is left out.
+    fn contents<'a>(&'a self, memory: &'a [u8]) -> Vec<(String, Kind, &'a [u8])> {
+        let (mut floats, mut bytes) = (Vec::new(), Vec::new());
+        for (p, part) in self.parts.iter().enumerate() {
+            let outer = &part.outer;
+            for (name, values) in [
+                (names::weights(p), &outer.weights[..]),
+                (names::momentum(p), &outer.momentum),
+                (names::last_aggregate(p), &outer.last),
+                (names::residual(p), part.residual.values()),
+                (names::last_pseudo_gradient(p), &part.last),
+            ] {
+                floats.push((name, Kind::F32, bytemuck::cast_slice(values)));
+            }
+            let sent = part.in_flight.as_ref().map_or(&[][..], |sent| &sent.bytes);
+            bytes.push((names::in_flight(p), Kind::U8, sent));
+        }
+        bytes.push((names::MEMORY.to_owned(), Kind::U8, memory));
+        floats.extend(bytes);
+        floats.retain(|(_, _, bytes)| !bytes.is_empty());
+        floats
+    }
+}
+
+/// Names of tensors of the file, by fragment.
+pub(super) mod names {
+    /// Of the aggregation rule.
+    pub const MEMORY: &str = "aggregator.memory";
+
+    pub fn weights(p: usize) -> String {
+        format!("fragments.{p}.outer.weights")
+    }
+
+    pub fn momentum(p: usize) -> String {
+        format!("fragments.{p}.outer.momentum")
+    }
+
+    pub fn last_aggregate(p: usize) -> String {
+        format!("fragments.{p}.outer.last_aggregate")
+    }
+
+    pub fn residual(p: usize) -> String {
+        format!("fragments.{p}.residual")
+    }
+
+    pub fn last_pseudo_gradient(p: usize) -> String {
+        format!("fragments.{p}.last_pseudo_gradient")
+    }
+
+    pub fn in_flight(p: usize) -> String {
+        format!("fragments.{p}.in_flight")
+    }
+}
+
+/// What must be the same to go on, by key.
+pub(super) fn identity(
+    settings: &Settings,
+    codec: &dyn Codec,
+    job: Hash,
+    peer: PeerId,
+) -> BTreeMap<String, String> {
+    // A table of plain numbers and strings: this cannot fail.
+    let fields = match serde_json::to_value(settings) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => Default::default(),
+    };
+    let decides = |(key, _): &(String, serde_json::Value)| key != "correlation";
+    let text =
+        |(key, value): (String, serde_json::Value)| (format!("outer.{key}"), value.to_string());
+    let mut all: BTreeMap<_, _> = fields.into_iter().filter(decides).map(text).collect();
+    let spec: String = codec.spec().iter().map(|byte| format!("{byte:02x}")).collect();
+    all.extend([("codec".to_owned(), spec), ("job".to_owned(), job.to_string())]);
+    all.insert("peer".to_owned(), peer.to_string());
+    all
+}
+
+/// Renames the finished folder into place; after that it exists.
+fn publish(dir: &Path, unfinished: &Path, path: &Path) -> Result<(), Error> {
+    if path.exists() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let replaced = dir.join(format!("{UNFINISHED}replaced-{name}"));
+        remove_if_there(&replaced)?;
+        fs::rename(path, &replaced).map_err(Error::io("rename", path))?;
+        fs::rename(unfinished, path).map_err(Error::io("rename", unfinished))?;
+        remove_if_there(&replaced)?;
+    } else {
+        fs::rename(unfinished, path).map_err(Error::io("rename", unfinished))?;
+    }
+    sync(dir)
+}
+
+/// Writes a file and waits until the disk has it.
+fn write_synced(path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
+    let mut file = File::create_new(path).map_err(Error::io("create", path))?;
+    parts.iter().try_for_each(|part| file.write_all(part)).map_err(Error::io("write", path))?;
+    file.sync_all().map_err(Error::io("sync", path))
+}
+
+/// Waits until the disk has the entries of a folder.
+fn sync(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|f| f.sync_all()).map_err(Error::io("sync", dir))
+}
+
+/// Removes a folder that may not exist.
+fn remove_if_there(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Begins the name of a folder that is not whole; [`checkpoint::remove_unfinished`] removes those
+/// that were left.
+const UNFINISHED: &str = ".unfinished-";
