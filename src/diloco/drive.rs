@@ -43,13 +43,14 @@ pub enum Turn {
 
 /// Does what comes next for a cluster in a training of `steps` inner steps: trains until something
 /// is due, publishes, or applies. If its update does not count, what the update said is kept for the
-/// next one. `each` is told of every inner step.
+/// next one. There is one rule per fragment, `rules`, since rules remember what they have seen. `each`
+/// is told of every inner step.
 pub fn turn(
     cluster: &mut Cluster,
     steps: u64,
     loader: &Loader,
     exchange: &mut dyn Exchange,
-    aggregator: &mut Aggregator,
+    rules: &mut [Aggregator],
     each: &mut dyn FnMut(&StepOutcome),
 ) -> Result<Turn, Error> {
     match cluster.next(steps) {
@@ -70,7 +71,7 @@ pub fn turn(
             };
             let codec = cluster.codec().clone();
             let with = (codec.as_ref(), &cluster.fragment(fragment).layout);
-            let settled = settle(aggregator, &about, with, &received)?;
+            let settled = settle(&mut rules[fragment], &about, with, &received)?;
             let me = cluster.peer();
             if !settled.outcome.peers.iter().any(|share| share.peer == me) {
                 cluster.take_back(fragment)?;

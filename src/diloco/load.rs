@@ -29,6 +29,7 @@ use super::manifest::TensorEntry;
 use super::manifest::contributed;
 use super::save::identity;
 use super::save::names;
+use crate::aggregate::Memory;
 use crate::checkpoint;
 use crate::codec::Codec;
 use crate::codec::Residual;
@@ -59,10 +60,10 @@ pub struct Resume<'a> {
 }
 
 impl Cluster {
-    /// The cluster that [`Cluster::save`] wrote into the folder `path`, and the memory of its
-    /// aggregation rule. Every byte is verified; what is of another job is refused, and the
+    /// The cluster that [`Cluster::save`] wrote into the folder `path`, and what the rules of its
+    /// fragments remember. Every byte is verified; what is of another job is refused, and the
     /// difference named; no memory is taken on the file's word alone.
-    pub fn load(path: &Path, resume: &Resume<'_>) -> Result<(Self, Vec<u8>), Error> {
+    pub fn load(path: &Path, resume: &Resume<'_>) -> Result<(Self, Vec<Memory>), Error> {
         let ranks = resume.mesh.world().size();
         if ranks != 1 {
             return Err(Error::Ranks { ranks });
@@ -80,11 +81,11 @@ impl Cluster {
         for fragment in &whole {
             floats.push(file.floats(fragment)?);
         }
-        let mut parts = Vec::new();
+        let (mut parts, mut memories) = (Vec::new(), Vec::new());
         for ((fragment, entry), values) in whole.into_iter().zip(&manifest.fragments).zip(floats) {
             parts.push(file.part(fragment, entry, values, codec)?);
+            memories.push(file.memory(&parts[parts.len() - 1].fragment)?);
         }
-        let memory = file.bytes(names::MEMORY, u64::MAX)?.unwrap_or_default();
         file.end()?;
         let layers: Range<usize> = 0..resume.plan.dims.layers;
         let inner = checkpoint::path_of(&path.join(INNER), manifest.step);
@@ -104,7 +105,7 @@ impl Cluster {
             let what = "the state that its files make up has another hash".into();
             return Err(Error::Damaged { path: at, what });
         }
-        Ok((cluster, memory))
+        Ok((cluster, memories))
     }
 }
 
@@ -264,6 +265,16 @@ impl Tensors {
             residual: Residual::from_values(values.residual),
             last: values.last_pseudo_gradient,
             in_flight,
+        })
+    }
+
+    fn memory(&mut self, fragment: &Fragment) -> Result<Memory, Error> {
+        let name = names::memory(fragment.index);
+        let Some(bytes) = self.bytes(&name, u64::MAX)? else { return Err(self.lacks(&name)) };
+        let read = Memory::from_bytes(fragment.layout.elements(), &bytes);
+        read.map_err(|e| Error::Damaged {
+            path: self.path.clone(),
+            what: format!("tensor {name}: {e}"),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Writes a cluster to disk: a folder that is whole or not there at all.
 //!
 //! `00000100/` holds `inner/00000100/`, a checkpoint of the inner training; `outer.safetensors` with
-//! outer weights, momentum, residuals, updates in flight and what the aggregation rule remembers;
+//! outer weights, momentum, residuals, updates in flight and what the aggregation rules remember;
 //! and `outer.json`, with a hash of each of those, sealed. It is made under a temporary name, synced,
 //! and renamed.
 
@@ -26,6 +26,7 @@ use super::manifest::TENSORS;
 use super::manifest::TensorEntry;
 use super::manifest::VERSION;
 use super::manifest::words;
+use crate::aggregate::Aggregator;
 use crate::checkpoint;
 use crate::codec::Codec;
 use crate::crypto::Hash;
@@ -33,9 +34,14 @@ use crate::crypto::PeerId;
 
 impl Cluster {
     /// Saves everything that decides the next rounds into a folder of `dir`, named after the inner
-    /// steps done; its path. `config` are the run's settings, for people; `memory` is what the
-    /// aggregation rule remembers. A folder of that name is replaced once the new one is whole.
-    pub fn save(&self, dir: &Path, config: &str, memory: &[u8]) -> Result<PathBuf, Error> {
+    /// steps done; its path. `config` are the run's settings, for people; `rules` are those of the
+    /// fragments, and keep what they remember. A folder of that name is replaced once the new one is
+    /// whole.
+    ///
+    /// # Panics
+    /// If there is not one rule per fragment (a bug of the caller).
+    pub fn save(&self, dir: &Path, config: &str, rules: &[Aggregator]) -> Result<PathBuf, Error> {
+        assert_eq!(rules.len(), self.parts.len(), "a rule per fragment");
         let ranks = self.trainer.mesh().world().size();
         if ranks != 1 {
             return Err(Error::Ranks { ranks });
@@ -43,7 +49,7 @@ impl Cluster {
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         let unfinished = dir.join(format!("{UNFINISHED}{:08}-cluster", self.done()));
         remove_if_there(&unfinished)?;
-        let written = self.write(&unfinished, config, memory);
+        let written = self.write(&unfinished, config, rules);
         let path = checkpoint::path_of(dir, self.done());
         let published = written.and_then(|()| publish(dir, &unfinished, &path));
         if published.is_err() {
@@ -53,10 +59,11 @@ impl Cluster {
         published.map(|()| path)
     }
 
-    fn write(&self, folder: &Path, config: &str, memory: &[u8]) -> Result<(), Error> {
+    fn write(&self, folder: &Path, config: &str, rules: &[Aggregator]) -> Result<(), Error> {
         fs::create_dir(folder).map_err(Error::io("create", folder))?;
         self.trainer.save(&folder.join(INNER), config, &[])?;
-        let contents = self.contents(memory);
+        let memories: Vec<_> = rules.iter().map(|rule| rule.memory().to_bytes()).collect();
+        let contents = self.contents(&memories);
         let entry = |(name, kind, bytes): &(String, Kind, &[u8])| TensorEntry {
             name: name.clone(),
             dtype: *kind,
@@ -93,9 +100,9 @@ impl Cluster {
 
     /// Names and bytes of all that is kept: f32 first, so that all of them lie aligned. What is
     /// empty is left out.
-    fn contents<'a>(&'a self, memory: &'a [u8]) -> Vec<(String, Kind, &'a [u8])> {
+    fn contents<'a>(&'a self, memories: &'a [Vec<u8>]) -> Vec<(String, Kind, &'a [u8])> {
         let (mut floats, mut bytes) = (Vec::new(), Vec::new());
-        for (p, part) in self.parts.iter().enumerate() {
+        for (p, (part, memory)) in self.parts.iter().zip(memories).enumerate() {
             let outer = &part.outer;
             for (name, values) in [
                 (names::weights(p), &outer.weights[..]),
@@ -108,8 +115,8 @@ impl Cluster {
             }
             let sent = part.in_flight.as_ref().map_or(&[][..], |sent| &sent.bytes);
             bytes.push((names::in_flight(p), Kind::U8, sent));
+            bytes.push((names::memory(p), Kind::U8, memory));
         }
-        bytes.push((names::MEMORY.to_owned(), Kind::U8, memory));
         floats.extend(bytes);
         floats.retain(|(_, _, bytes)| !bytes.is_empty());
         floats
@@ -118,9 +125,6 @@ impl Cluster {
 
 /// Names of tensors of the file, by fragment.
 pub(super) mod names {
-    /// Of the aggregation rule.
-    pub const MEMORY: &str = "aggregator.memory";
-
     pub fn weights(p: usize) -> String {
         format!("fragments.{p}.outer.weights")
     }
@@ -139,6 +143,10 @@ pub(super) mod names {
 
     pub fn last_pseudo_gradient(p: usize) -> String {
         format!("fragments.{p}.last_pseudo_gradient")
+    }
+
+    pub fn memory(p: usize) -> String {
+        format!("fragments.{p}.rule.memory")
     }
 
     pub fn in_flight(p: usize) -> String {

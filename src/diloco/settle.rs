@@ -35,7 +35,8 @@ pub enum Rejection {
     Several,
 }
 
-/// The aggregate of what was `received` for a round of a fragment, in any order. An update that is
+/// The aggregate of what was `received` for a round of a fragment, in any order; `aggregator` must be
+/// this fragment's own. An update that is
 /// not valid is left out and told of; all clusters leave out the same ones.
 pub fn settle(
     aggregator: &mut Aggregator,
