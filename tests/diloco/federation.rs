@@ -86,13 +86,17 @@ impl Job {
         }
     }
 
+    /// The plain mean: of two clusters nothing else can be made.
     pub fn aggregator(&self) -> Aggregator {
-        Aggregator::new(&aggregate::Config::default()).unwrap()
+        use aggregate::{Clip, Mix, Rule};
+        let (rule, clip, mix, faulty) = (Rule::Mean, Clip::None, Mix::None, Some(0));
+        let config = aggregate::Config { rule, clip, mix, faulty, ..Default::default() };
+        Aggregator::new(&config).unwrap()
     }
 }
 
 pub fn dense() -> Box<dyn Codec> {
-    codec::Config { kind: codec::Kind::F32, ..codec::Config::default() }.codec().unwrap()
+    codec::Config { kind: codec::Kind::F32, ..Default::default() }.codec().unwrap()
 }
 
 /// Plain averaging of every `inner_steps` steps.
@@ -106,7 +110,8 @@ pub struct Federation<'a> {
     pub job: &'a Job,
     pub clusters: Vec<Cluster>,
     pub exchanges: Vec<InMemory>,
-    pub aggregators: Vec<Aggregator>,
+    /// By cluster, one per fragment.
+    pub rules: Vec<Vec<Aggregator>>,
     /// By cluster: every round applied.
     pub records: Vec<Vec<RoundRecord>>,
     /// By cluster: the loss of every inner step.
@@ -132,7 +137,10 @@ impl<'a> Federation<'a> {
         }
         Self {
             exchanges,
-            aggregators: peers.iter().map(|_| job.aggregator()).collect(),
+            rules: clusters
+                .iter()
+                .map(|cluster| (0..cluster.fragments()).map(|_| job.aggregator()).collect())
+                .collect(),
             records: vec![Vec::new(); peers.len()],
             losses: vec![Vec::new(); peers.len()],
             hashes: BTreeMap::new(),
@@ -170,7 +178,7 @@ impl<'a> Federation<'a> {
             steps,
             &self.job.loader,
             &mut self.exchanges[i],
-            &mut self.aggregators[i],
+            &mut self.rules[i],
             &mut |step| losses.push(step.loss),
         );
         match turn.unwrap_or_else(|e| panic!("cluster {i}: {e}")) {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use neuroshard::aggregate::Memory;
 use neuroshard::checkpoint;
 use neuroshard::codec;
 use neuroshard::diloco;
@@ -29,7 +30,7 @@ fn load(
     outer: &diloco::Config,
     path: &Path,
     peer: u64,
-) -> Result<(Cluster, Vec<u8>), Error> {
+) -> Result<(Cluster, Vec<Memory>), Error> {
     let mesh = Mesh::single(job.plan.parallel.shards);
     let setup = job.setup(outer, peer, 2);
     let resume = Resume {
@@ -44,11 +45,23 @@ fn load(
     Cluster::load(path, &resume)
 }
 
+/// With rules whose aggregate depends on the rounds before.
+fn remembering(mut federation: Federation<'_>) -> Federation<'_> {
+    use neuroshard::aggregate::{Aggregator, Clip, Config, Mix, Rule};
+    let (rule, clip, mix, faulty) = (Rule::CenteredClipping, Clip::None, Mix::None, Some(0));
+    let (tau, iterations) = (Some(0.05), 2);
+    let config = Config { rule, clip, mix, faulty, tau, iterations, ..Default::default() };
+    for rule in federation.rules.iter_mut().flatten() {
+        *rule = Aggregator::new(&config).unwrap();
+    }
+    federation
+}
+
 #[test]
 fn four_rounds_cut_in_two_are_four_rounds() {
     for profile in ["numerics.profile=f32", "numerics.profile=bf16"] {
         let mut job = Job::new(&[profile]);
-        let sparse = codec::Config { kind: codec::Kind::TopK, k: 64 };
+        let sparse = codec::Config { kind: codec::Kind::TopK, k: 64, ..Default::default() };
         // In the middle of a round; with a round sent by one and not by the other; with a fragment
         // sent and not applied.
         for (what, outer, until, sends, in_flight) in [
@@ -62,9 +75,9 @@ fn four_rounds_cut_in_two_are_four_rounds() {
                 _ => crate::federation::dense().into(),
             };
             let steps = 4 * outer.inner_steps;
-            let mut whole = Federation::new(&job, &outer, 2);
+            let mut whole = remembering(Federation::new(&job, &outer, 2));
             whole.run(steps, steps);
-            let mut cut = Federation::new(&job, &outer, 2);
+            let mut cut = remembering(Federation::new(&job, &outer, 2));
             cut.run(steps, until);
             for _ in 0..sends {
                 cut.turn(0, steps);
@@ -72,17 +85,21 @@ fn four_rounds_cut_in_two_are_four_rounds() {
             let sent = |c: &Cluster| (0..c.fragments()).filter_map(|p| c.update(p)).count();
             assert_eq!(cut.clusters.iter().map(sent).sum::<usize>(), in_flight, "{what}");
             let (temp, states) = (tempfile::tempdir().unwrap(), cut.state_hashes());
-            let mut clusters = Vec::new();
+            let (mut clusters, mut memories) = (Vec::new(), Vec::new());
             for (peer, cluster) in cut.clusters.iter().enumerate() {
-                let memory = [&b"what a rule remembers"[..], &[peer as u8]].concat();
                 let dir = temp.path().join(peer.to_string());
-                let path = cluster.save(&dir, "# settings", &memory).unwrap();
+                let path = cluster.save(&dir, "# settings", &cut.rules[peer]).unwrap();
                 assert_eq!(path, checkpoint::path_of(&dir, cluster.done()));
                 let (loaded, remembered) = load(&job, &outer, &path, peer as u64).unwrap();
-                assert_eq!(remembered, memory);
+                let want: Vec<_> = cut.rules[peer].iter().map(|r| r.memory().clone()).collect();
+                assert_eq!(remembered, want);
+                memories.push(remembered);
                 clusters.push(loaded);
             }
-            let mut resumed = Federation::of(&job, clusters);
+            let mut resumed = remembering(Federation::of(&job, clusters));
+            for (rule, memory) in resumed.rules.iter_mut().flatten().zip(memories.concat()) {
+                rule.set_memory(memory);
+            }
             assert_eq!(resumed.state_hashes(), states, "{what}");
             resumed.run(steps, steps);
             assert_eq!(resumed.state_hashes(), whole.state_hashes(), "{profile} {what}");
@@ -99,7 +116,7 @@ fn four_rounds_cut_in_two_are_four_rounds() {
 fn saved(job: &Job, dir: &Path) -> PathBuf {
     let mut federation = Federation::new(job, &streaming(), 2);
     federation.run(32, 17);
-    federation.clusters[0].save(dir, "", b"memory").unwrap()
+    federation.clusters[0].save(dir, "", &federation.rules[0]).unwrap()
 }
 
 #[test]
@@ -110,17 +127,20 @@ fn saving_again_replaces_and_leaves_nothing_else() {
     federation.run(32, 17);
     let cluster = &federation.clusters[0];
     fs::create_dir_all(temp.path().join(".unfinished-00000019-cluster/inner")).unwrap();
-    let path = cluster.save(temp.path(), "", b"first").unwrap();
-    cluster.save(temp.path(), "", b"second").unwrap();
+    let rules = &federation.rules[0];
+    let path = cluster.save(temp.path(), "first", rules).unwrap();
+    assert_eq!(path, cluster.save(temp.path(), "second", rules).unwrap());
     let names: Vec<_> =
         fs::read_dir(temp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["00000019"]);
     assert_eq!(checkpoint::list(temp.path()).unwrap(), [19]);
-    assert_eq!(load(&job, &streaming(), &path, 0).unwrap().1, b"second");
+    load(&job, &streaming(), &path, 0).unwrap();
+    let inner = checkpoint::Saved::open(&path.join("inner/00000019")).unwrap();
+    assert_eq!(inner.manifest().config, "second");
     // Where nothing can be written, what is there stays.
     let blocked = temp.path().join("blocked");
     fs::write(&blocked, "a file").unwrap();
-    let refused = cluster.save(&blocked, "", b"").unwrap_err().to_string();
+    let refused = cluster.save(&blocked, "", rules).unwrap_err().to_string();
     assert!(refused.contains("blocked"), "{refused}");
 }
 
@@ -189,7 +209,10 @@ fn files_that_are_whole_but_do_not_fit_are_refused() {
     let one = diloco::Config { fragments: 1, ..streaming() };
     assert!(refused(&job, &one, 0).contains("outer.fragments was 2, is 1"));
     let mut sparse = Job::new(&[]);
-    sparse.codec = codec::Config { kind: codec::Kind::TopK, k: 32 }.codec().unwrap().into();
+    sparse.codec = codec::Config { kind: codec::Kind::TopK, k: 32, ..Default::default() }
+        .codec()
+        .unwrap()
+        .into();
     assert!(refused(&sparse, &streaming(), 0).contains("codec was"));
     let text = refused(&Job::new(&["optim.lr=1e-3"]), &streaming(), 0);
     assert!(text.contains("optim.lr was 0.003, is 0.001"), "{text}");
@@ -201,7 +224,8 @@ fn files_that_are_whole_but_do_not_fit_are_refused() {
     // The inner state of the other cluster, whole, and of the same plan and step.
     let mut federation = Federation::new(&job, &streaming(), 2);
     federation.run(32, 17);
-    let foreign = federation.clusters[1].save(&temp.path().join("1"), "", b"").unwrap();
+    let foreign =
+        federation.clusters[1].save(&temp.path().join("1"), "", &federation.rules[1]).unwrap();
     fs::rename(path.join("inner"), temp.path().join("inner")).unwrap();
     fs::rename(foreign.join("inner"), path.join("inner")).unwrap();
     assert!(refused(&job, &streaming(), 0).contains("outer.json"));

@@ -220,13 +220,13 @@ fn an_update_that_does_not_count_is_named_and_not_lost() {
                 let bytes = bytes.clone().map(Arc::from);
                 let mut exchange =
                     Tampered { inner: federation.exchanges[i].clone(), whose, bytes };
-                let (cluster, rule) = (&mut federation.clusters[i], &mut federation.aggregators[i]);
+                let (cluster, rules) = (&mut federation.clusters[i], &mut federation.rules[i]);
                 if cluster.outer(0).round() == 1 {
                     continue;
                 }
                 let loader = &job.loader;
                 let turn =
-                    diloco::turn(cluster, 8, loader, &mut exchange, rule, &mut |_| ()).unwrap();
+                    diloco::turn(cluster, 8, loader, &mut exchange, rules, &mut |_| ()).unwrap();
                 if let Turn::Applied { rejected, record } = turn {
                     let named: Vec<_> = rejected.iter().map(|(peer, _)| *peer).collect();
                     assert_eq!(named.len(), usize::from(bytes_came(what)), "{what}");
