@@ -273,10 +273,10 @@ impl<I: Inner> Cluster<I> {
     /// Takes the outer step of a fragment's round: outer weights move against `aggregate`, local
     /// weights become `alpha·local + (1 - alpha)·outer`.
     pub fn apply(&mut self, fragment: usize, aggregate: &[f32]) -> Result<RoundRecord, Error> {
-        // Not the shared one: other clusters are not there yet.
-        let mut outer = self.parts[fragment].outer.clone();
-        let moved = Arc::make_mut(&mut outer).step(&self.settings, aggregate)?;
-        self.adopt(fragment, outer, moved)
+        // A copy where others share it: they are not there yet.
+        let outer = Arc::make_mut(&mut self.parts[fragment].outer);
+        let moved = outer.step(&self.settings, aggregate)?;
+        self.land(fragment, moved)
     }
 
     /// As [`Self::apply`], where the outer step has been taken elsewhere: of many clusters in one
@@ -299,19 +299,26 @@ impl<I: Inner> Cluster<I> {
         if outer.round <= round {
             return Err(Error::OutOfTurn { fragment, round, what: "a round that is over" });
         }
+        part.outer = outer;
+        self.land(fragment, moved)
+    }
+
+    /// Makes local weights follow outer weights that have moved.
+    fn land(&mut self, fragment: usize, moved: Moved) -> Result<RoundRecord, Error> {
+        let part = &mut self.parts[fragment];
+        let (tensors, outer) = (&part.fragment.tensors, part.outer.weights());
         let alpha = self.settings.blend as f32;
         let rest = (1.0 - self.settings.blend) as f32;
         if alpha == 0.0 {
-            self.trainer.write_tensors(&part.fragment.tensors, outer.weights())?;
+            self.trainer.write_tensors(tensors, outer)?;
         } else {
-            let mut local = vec![0.0; expected];
-            self.trainer.read_tensors(&part.fragment.tensors, &mut local)?;
-            reduce::each(&mut local, outer.weights(), |local, o| alpha * local + rest * o);
-            self.trainer.write_tensors(&part.fragment.tensors, &local)?;
+            let mut local = vec![0.0; outer.len()];
+            self.trainer.read_tensors(tensors, &mut local)?;
+            reduce::each(&mut local, outer, |local, outer| alpha * local + rest * outer);
+            self.trainer.write_tensors(tensors, &local)?;
         }
         let contributed = part.in_flight.take().map(|sent| sent.contributed);
-        let round = outer.round - 1;
-        part.outer = outer;
+        let round = part.outer.round - 1;
         Ok(RoundRecord { round, fragment, step: self.trainer.done(), contributed, moved })
     }
 

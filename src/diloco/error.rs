@@ -10,7 +10,7 @@ use crate::data::DataError;
 use crate::train;
 
 /// A failure of the outer loop. A cluster that gets one is as it was before the call, but for
-/// inner steps already done.
+/// inner steps already done; after a failure of its device it must be loaded again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The inner training failed.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use neuroshard::codec;
 use neuroshard::codec::About;
 use neuroshard::crypto::PeerId;
 use neuroshard::diloco;
@@ -108,6 +109,26 @@ fn clusters_agree_after_every_round_and_learn() {
             assert!(lags.into_iter().flatten().all(|c| c.abs() <= 1.0), "{record:?}");
             assert!(sent.bits_per_weight > 32.0 && sent.bits_per_weight < 33.0);
         }
+    }
+}
+
+#[test]
+fn sparse_updates_of_less_than_a_bit_learn_too() {
+    let mut job = Job::new(&["numerics.profile=bf16"]);
+    let sparse = codec::Config { kind: codec::Kind::TopK, k: 64, ..Default::default() };
+    job.codec = sparse.codec().unwrap().into();
+    let outer = diloco::Config { inner_steps: 10, ..diloco::Config::default() };
+    let settings = job.settings(&outer, 3);
+    assert_eq!((settings.optimizer, settings.lr), (Optimizer::Sgd, 1.0), "as published");
+    let mut federation = Federation::new(&job, &outer, 3);
+    federation.run(80, 80);
+    assert_eq!(federation.hashes.len(), 8);
+    for losses in &federation.losses {
+        let (first, last) = ends(losses);
+        assert!(last < first - 0.2, "{first} {last}");
+    }
+    for sent in federation.records.iter().flatten().map(|r| r.contributed.unwrap()) {
+        assert!(sent.bits_per_weight < 1.0 && sent.residual_norm > 0.0, "{sent:?}");
     }
 }
 
