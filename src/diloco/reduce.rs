@@ -47,12 +47,12 @@ pub(super) fn block_product(x: &[f32], y: &[f32]) -> f64 {
     partials[0]
 }
 
-/// Cosine of the angle between two vectors, from their sums of squares and inner product; none
-/// where one of them is zero.
+/// Cosine of the angle between two vectors, from their sums of squares and inner product, kept within
+/// -1 and 1; none where one of them is zero.
 pub(super) fn cosine(xx: f64, yy: f64, xy: f64) -> Option<f64> {
     // Two roots: the product of two sums may pass the largest f64.
     let norms = xx.sqrt() * yy.sqrt();
-    (norms > 0.0).then(|| xy / norms)
+    (norms > 0.0).then(|| (xy / norms).clamp(-1.0, 1.0))
 }
 
 #[cfg(test)]
@@ -83,7 +83,8 @@ mod tests {
         let of = |x: &[f32], y: &[f32]| {
             cosine(sum_of_squares(x), sum_of_squares(y), inner_product(x, y))
         };
-        assert_eq!(of(&[3e30, 4e30], &[6.0, 8.0]), Some(1.0));
+        assert_eq!(of(&[3.0, 4.0], &[6.0, 8.0]), Some(1.0));
+        assert!(of(&[3e30, 4e30], &[6.0, 8.0]).is_some_and(|c| (1.0 - 1e-15..=1.0).contains(&c)));
         assert_eq!(of(&[1.0, 0.0], &[0.0, -2.0]), Some(0.0));
         assert_eq!(of(&[1.0, 2.0], &[-1.0, -2.0]).map(|c| (c + 1.0).abs() < 1e-15), Some(true));
         assert_eq!(of(&[0.0], &[1.0]), None);

@@ -61,7 +61,7 @@ fn remembering(mut federation: Federation<'_>) -> Federation<'_> {
 fn four_rounds_cut_in_two_are_four_rounds() {
     for profile in ["numerics.profile=f32", "numerics.profile=bf16"] {
         let mut job = Job::new(&[profile]);
-        let sparse = codec::Config { kind: codec::Kind::TopK, k: 64, ..Default::default() };
+        let sparse = codec::Config { kind: codec::Kind::TopK, ..Default::default() };
         // In the middle of a round; with a round sent by one and not by the other; with a fragment
         // sent and not applied.
         for (what, outer, until, sends, in_flight) in [
@@ -209,10 +209,7 @@ fn files_that_are_whole_but_do_not_fit_are_refused() {
     let one = diloco::Config { fragments: 1, ..streaming() };
     assert!(refused(&job, &one, 0).contains("outer.fragments was 2, is 1"));
     let mut sparse = Job::new(&[]);
-    sparse.codec = codec::Config { kind: codec::Kind::TopK, k: 32, ..Default::default() }
-        .codec()
-        .unwrap()
-        .into();
+    sparse.codec = codec::Config { k: 32, ..Default::default() }.codec().unwrap().into();
     assert!(refused(&sparse, &streaming(), 0).contains("codec was"));
     let text = refused(&Job::new(&["optim.lr=1e-3"]), &streaming(), 0);
     assert!(text.contains("optim.lr was 0.003, is 0.001"), "{text}");
@@ -241,7 +238,8 @@ fn a_manifest_that_lies_allocates_nothing() {
     let path = saved(&job, temp.path());
     let file = path.join("outer.json");
     let honest: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    let lies: [(&str, fn(&mut serde_json::Value)); 9] = [
+    type Lie = fn(&mut serde_json::Value);
+    let lies: [(&str, Lie); 9] = [
         ("elements", |m| m["tensors"][0]["elements"] = (1u64 << 60).into()),
         ("past counting", |m| m["tensors"][0]["elements"] = u64::MAX.into()),
         ("fewer elements", |m| m["tensors"][0]["elements"] = 5.into()),

@@ -115,7 +115,7 @@ fn clusters_agree_after_every_round_and_learn() {
 #[test]
 fn sparse_updates_of_less_than_a_bit_learn_too() {
     let mut job = Job::new(&["numerics.profile=bf16"]);
-    let sparse = codec::Config { kind: codec::Kind::TopK, k: 64, ..Default::default() };
+    let sparse = codec::Config { kind: codec::Kind::TopK, ..Default::default() };
     job.codec = sparse.codec().unwrap().into();
     let outer = diloco::Config { inner_steps: 10, ..diloco::Config::default() };
     let settings = job.settings(&outer, 3);
