@@ -71,21 +71,35 @@ impl ActivationSizes {
         let each = precision.activations().size_bytes() as u128;
         // Each product packs its left factor: rows by k, some rows at a time.
         let products = [(at_once, v), (v, at_once), (n, 2 * f), (2 * f, n), (n, w), (w, n)];
-        let packed = products.iter().map(|&(rows, k)| rows.min(PACKED_ROWS) * k).max();
+        let packed = products.iter().map(|&(rows, k)| packed_bytes(precision, rows, k)).max();
         Self {
             block: n * (each * (2 * c + w + hd + 3 * f) + F32_BYTES * (2 + heads)),
             stream: each * n * c,
             tokens: F32_BYTES * n,
             gradients: each * n * (c + w + hd + 3 * f),
             logits: each * at_once * v,
-            packing: F32_BYTES * packed.unwrap_or(0).min(PACKED_ELEMENTS),
+            packing: packed.unwrap_or(0),
         }
     }
 }
 
+/// What the CPU's product of a left factor of `rows` rows by `k` packs of it at a time, in bytes: some rows
+/// in whole blocks of k. Panels of the right factor (164 KB a thread at most) are left out; a GPU packs
+/// nothing.
+fn packed_bytes(precision: Precision, rows: u128, k: u128) -> u128 {
+    // Depth of a block, rows at least and at most, rows of a tile, words beside a tile of a block.
+    let (depth, least, most, tile, beside) = match precision {
+        Precision::F32 | Precision::Bf16 => (256, 1, 1032, 12, 16),
+        // An element's exponent stands beside it, and the largest of a row beside the row.
+        Precision::Tc(_) => (128, 16, 1024, 1, 129),
+    };
+    let blocks = k.div_ceil(depth).max(1);
+    let at_once = (PACKED_ELEMENTS / (blocks * depth)).clamp(least, most);
+    let at_once = at_once.next_multiple_of(tile).min(rows.next_multiple_of(tile));
+    F32_BYTES * at_once / tile * blocks * (tile * depth + beside)
+}
+
 /// Of a token, a loss, a scale.
 const F32_BYTES: u128 = 4;
-/// What the CPU's matrix products pack at a time, at most (8 MiB).
+/// Elements that a product packs at a time, roughly at most.
 const PACKED_ELEMENTS: u128 = 2 << 20;
-/// Rows that they pack at a time, at most.
-const PACKED_ROWS: u128 = 1032;
