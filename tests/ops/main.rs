@@ -25,6 +25,7 @@ use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
 use neuroshard::backend::cpu::math;
 use neuroshard::ops::OpError;
+use neuroshard::tensor::Element;
 
 /// Rows by columns, each for a reason.
 const SHAPES: &[(usize, usize)] = &[
@@ -81,6 +82,51 @@ fn paint_wild(n: usize, period: usize, largest: f32) -> Vec<f32> {
         };
     }
     x
+}
+
+/// What activations are made of.
+trait Number: Element {
+    /// Nothing that may be read.
+    const NAN: Self;
+    /// The nearest to `x`.
+    fn near(x: f32) -> Self;
+    /// The same as f32.
+    fn wide(self) -> f32;
+}
+
+impl Number for f32 {
+    const NAN: Self = f32::NAN;
+    fn near(x: f32) -> Self {
+        x
+    }
+    fn wide(self) -> f32 {
+        self
+    }
+}
+
+impl Number for bf16 {
+    const NAN: Self = bf16::NAN;
+    fn near(x: f32) -> Self {
+        bf16::from_f32(x)
+    }
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// The nearest numbers to `x`.
+fn near<E: Number>(x: Vec<f32>) -> Vec<E> {
+    x.into_iter().map(E::near).collect()
+}
+
+/// The same as f32.
+fn as_f32<E: Number>(x: &[E]) -> Vec<f32> {
+    x.iter().map(|x| x.wide()).collect()
+}
+
+/// The same in f64.
+fn as_f64<E: Number>(x: &[E]) -> Vec<f64> {
+    x.iter().map(|x| f64::from(x.wide())).collect()
 }
 
 /// `n` numbers that must not be read.

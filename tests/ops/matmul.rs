@@ -35,29 +35,31 @@ const EXTENTS: &[[usize; 3]] = &[
 const LARGE: &[[usize; 3]] = &[[259, 1031, 771], [640, 384, 512], [37, 2051, 4099]];
 
 /// The three products' inputs, and the gradient that the third adds to.
-struct Inputs {
-    extents: [usize; 3],
-    inp: Vec<f32>,
-    weight: Vec<f32>,
-    dout: Vec<f32>,
-    dweight: Vec<f32>,
+pub struct Inputs<E> {
+    pub extents: [usize; 3],
+    pub inp: Vec<E>,
+    pub weight: Vec<E>,
+    pub dout: Vec<E>,
+    pub dweight: Vec<f32>,
 }
 
-/// `out`, `dinp`, `dweight`.
-type Products = [Vec<f32>; 3];
-const NAMES: [&str; 3] = ["forward", "backward_input", "backward_weight"];
+/// `out`, `dinp`, `dweight`, as f32.
+pub type Products = [Vec<f32>; 3];
+pub const NAMES: [&str; 3] = ["forward", "backward_input", "backward_weight"];
 
-impl Inputs {
-    fn new(extents: [usize; 3], largest: f32) -> Self {
+impl<E: Number> Inputs<E> {
+    pub fn new(extents: [usize; 3], largest: f32) -> Self {
         let [n, i, o] = extents;
-        let inp = paint_wild(n * i, 251, largest);
-        let (weight, dout) = (paint_wild(o * i, 241, largest), paint(n * o, 239));
-        Self { extents, inp, weight, dout, dweight: paint(o * i, 233) }
+        let inp = near(paint_wild(n * i, 251, largest));
+        let weight = near(paint_wild(o * i, 241, largest));
+        Self { extents, inp, weight, dout: near(paint(n * o, 239)), dweight: paint(o * i, 233) }
     }
 
-    fn run(&self, cpu: &Cpu, precision: Precision) -> Products {
+    /// All three products; weight gradients begin as `start` says.
+    pub fn run(&self, cpu: &Cpu, precision: Precision, start: Start) -> Products {
         let [n, i, o] = self.extents;
-        let (mut out, mut dinp, mut dweight) = (nans(n * o), nans(n * i), self.dweight.clone());
+        let (mut out, mut dinp) = (vec![E::NAN; n * o], vec![E::NAN; n * i]);
+        let mut dweight = self.dweight.clone();
         let (inp, weight) = (View::of(&self.inp, &[n, i]), View::of(&self.weight, &[o, i]));
         let dout = View::of(&self.dout, &[n, o]);
         let args = Forward { out: ViewMut::of(&mut out, &[n, o]), inp, weight, precision };
@@ -65,39 +67,37 @@ impl Inputs {
         let dinp_view = ViewMut::of(&mut dinp, &[n, i]);
         backward_input(cpu, BackwardInput { dinp: dinp_view, dout, weight, precision }).unwrap();
         let dweight_view = ViewMut::of(&mut dweight, &[o, i]);
-        let start = Start::Existing;
         let args = BackwardWeight { dweight: dweight_view, dout, inp, precision, start };
         backward_weight(cpu, args).unwrap();
-        [out, dinp, dweight]
+        [as_f32(&out), as_f32(&dinp), dweight]
     }
 
     /// Number of outputs of a product.
-    fn len(&self, product: usize) -> usize {
+    pub fn len(&self, product: usize) -> usize {
         let [n, i, o] = self.extents;
         [n * o, n * i, o * i][product]
     }
 
-    /// Start and factors, in order, of output `at` of a product.
-    fn terms(&self, product: usize, at: usize) -> (f32, Vec<(f32, f32)>) {
+    /// Factors, in order, of output `at` of a product.
+    pub fn factors(&self, product: usize, at: usize) -> (Vec<E>, Vec<E>) {
         let [n, i, o] = self.extents;
         let (inp, weight, dout) = (&self.inp, &self.weight, &self.dout);
+        let width = if product == 0 { o } else { i };
+        let (row, column) = (at / width, at % width);
         match product {
-            0 => {
-                let (row, column) = (at / o, at % o);
-                let term = |k| (inp[row * i + k], weight[column * i + k]);
-                (0.0, (0..i).map(term).collect())
-            }
-            1 => {
-                let (row, column) = (at / i, at % i);
-                let term = |k| (dout[row * o + k], weight[k * i + column]);
-                (0.0, (0..o).map(term).collect())
-            }
-            _ => {
-                let (row, column) = (at / i, at % i);
-                let term = |k| (dout[k * o + row], inp[k * i + column]);
-                (self.dweight[at], (0..n).map(term).collect())
-            }
+            0 => (0..i).map(|k| (inp[row * i + k], weight[column * i + k])).unzip(),
+            1 => (0..o).map(|k| (dout[row * o + k], weight[k * i + column])).unzip(),
+            _ => (0..n).map(|k| (dout[k * o + row], inp[k * i + column])).unzip(),
         }
+    }
+}
+
+impl Inputs<f32> {
+    /// Start and factors, in order, of output `at` of a product.
+    fn terms(&self, product: usize, at: usize) -> (f32, Vec<(f32, f32)>) {
+        let start = if product == 2 { self.dweight[at] } else { 0.0 };
+        let (a, b) = self.factors(product, at);
+        (start, a.into_iter().zip(b).collect())
     }
 
     fn naive(&self, precision: Precision, product: usize, at: usize) -> f32 {
@@ -125,7 +125,7 @@ impl Inputs {
     }
 }
 
-fn assert_products(what: &str, got: &Products, want: &Products) {
+pub fn assert_products(what: &str, got: &Products, want: &Products) {
     for (name, (got, want)) in NAMES.iter().zip(got.iter().zip(want)) {
         assert_bits(&format!("{name}, {what}"), got, want);
     }
@@ -134,11 +134,11 @@ fn assert_products(what: &str, got: &Products, want: &Products) {
 #[test]
 fn products_keep_the_contract() {
     for &extents in EXTENTS {
-        let inputs = Inputs::new(extents, 1e3);
+        let inputs = Inputs::<f32>::new(extents, 1e3);
         for precision in PRECISIONS {
             let want = inputs.all_naive(precision);
             each_cpu(|cpu, name| {
-                let got = inputs.run(cpu, precision);
+                let got = inputs.run(cpu, precision, Start::Existing);
                 assert_products(&format!("{extents:?}, {precision:?}, {name}"), &got, &want);
             });
             for (product, want) in want.iter().enumerate() {
@@ -153,12 +153,13 @@ fn products_keep_the_contract() {
 #[test]
 fn products_larger_than_any_block_keep_it() {
     for (&extents, precision) in LARGE.iter().flat_map(|e| PRECISIONS.map(|p| (e, p))) {
-        let inputs = Inputs::new(extents, 10.0);
+        let inputs = Inputs::<f32>::new(extents, 10.0);
         let mut first: Option<Products> = None;
         // The portable level would take seconds.
         for level in Level::available().into_iter().skip(1) {
             for threads in [1, 3] {
-                let got = inputs.run(&Cpu::new(level, threads).unwrap(), precision);
+                let got =
+                    inputs.run(&Cpu::new(level, threads).unwrap(), precision, Start::Existing);
                 let name = format!("{extents:?}, {precision:?}, {level}, {threads} threads");
                 match &first {
                     Some(first) => assert_products(&name, &got, first),
@@ -186,7 +187,7 @@ fn special_values_keep_it() {
             .map(f32::from_bits);
     let extents = [9, 35, 21];
     for special in specials {
-        let mut inputs = Inputs::new(extents, 1.0);
+        let mut inputs = Inputs::<f32>::new(extents, 1.0);
         for (i, x) in
             [&mut inputs.inp, &mut inputs.weight, &mut inputs.dout].into_iter().enumerate()
         {
@@ -196,7 +197,7 @@ fn special_values_keep_it() {
         for precision in PRECISIONS {
             let want = inputs.all_naive(precision);
             each_cpu(|cpu, name| {
-                let got = inputs.run(cpu, precision);
+                let got = inputs.run(cpu, precision, Start::Existing);
                 assert_products(&format!("{special:e}, {precision:?}, {name}"), &got, &want);
             });
             let shows = want.iter().all(|product| product.iter().any(|x| x.is_nan()));
@@ -208,9 +209,9 @@ fn special_values_keep_it() {
 #[test]
 fn a_weight_gradient_in_two_halves_is_that_of_the_whole() {
     let [n, i, o] = [46, 67, 35];
-    let inputs = Inputs::new([n, i, o], 1e3);
+    let inputs = Inputs::<f32>::new([n, i, o], 1e3);
     for precision in PRECISIONS {
-        let whole = inputs.run(&Cpu::new(Level::best(), 2).unwrap(), precision);
+        let whole = inputs.run(&Cpu::new(Level::best(), 2).unwrap(), precision, Start::Existing);
         each_cpu(|cpu, name| {
             let mut dweight = inputs.dweight.clone();
             // From zero on the values there, even these, do not count.

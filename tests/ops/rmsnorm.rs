@@ -6,7 +6,7 @@ use neuroshard::tensor::ViewMut;
 
 use crate::*;
 
-const EPS: f32 = 1e-5;
+pub const EPS: f32 = 1e-5;
 
 /// `out` and `rstd`.
 fn naive(inp: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -20,15 +20,54 @@ fn naive(inp: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
     (out, rstd)
 }
 
-fn naive_f64(inp: &[f32], weight: &[f32]) -> Vec<f64> {
+/// `out` in f64.
+pub fn naive_f64<E: Number>(inp: &[E], weight: &[f32]) -> Vec<f64> {
     let c = weight.len();
     let mut out = Vec::new();
-    for x in inp.chunks_exact(c) {
-        let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / c as f64;
+    for x in inp.chunks_exact(c).map(as_f64) {
+        let mean = x.iter().map(|x| x * x).sum::<f64>() / c as f64;
         let r = 1.0 / (mean + f64::from(EPS)).sqrt();
-        out.extend(x.iter().zip(weight).map(|(&x, &w)| f64::from(x) * r * f64::from(w)));
+        out.extend(x.iter().zip(weight).map(|(x, &w)| x * r * f64::from(w)));
     }
     out
+}
+
+/// `out`, as f32, and `rstd`.
+pub fn run_forward<E: Number>(cpu: &Cpu, inp: &[E], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let c = weight.len();
+    let n = inp.len() / c;
+    let (mut out, mut rstd) = (vec![E::NAN; n * c], nans(n));
+    let args = Forward {
+        out: ViewMut::of(&mut out, &[n, c]),
+        rstd: ViewMut::of(&mut rstd, &[n]),
+        inp: View::of(inp, &[n, c]),
+        weight: View::of(weight, &[c]),
+        eps: EPS,
+    };
+    forward(cpu, args).unwrap();
+    (as_f32(&out), rstd)
+}
+
+/// `sum` and `out`, as f32, and `rstd`.
+pub fn run_residual<E: Number>(
+    cpu: &Cpu,
+    (inp, residual): (&[E], &[E]),
+    weight: &[f32],
+) -> [Vec<f32>; 3] {
+    let c = weight.len();
+    let n = inp.len() / c;
+    let (mut out, mut sum, mut rstd) = (vec![E::NAN; n * c], vec![E::NAN; n * c], nans(n));
+    let args = ForwardResidual {
+        out: ViewMut::of(&mut out, &[n, c]),
+        rstd: ViewMut::of(&mut rstd, &[n]),
+        sum: ViewMut::of(&mut sum, &[n, c]),
+        residual: View::of(residual, &[n, c]),
+        inp: View::of(inp, &[n, c]),
+        weight: View::of(weight, &[c]),
+        eps: EPS,
+    };
+    forward_residual(cpu, args).unwrap();
+    [as_f32(&sum), as_f32(&out), rstd]
 }
 
 #[test]
@@ -38,18 +77,7 @@ fn forward_keeps_the_contract() {
             let (inp, weight) = (paint_wild(n * c, 251, largest), paint(c, 241));
             let (want, want_rstd) = naive(&inp, &weight);
             each_cpu(|cpu, name| {
-                let (mut out, mut rstd) = (nans(n * c), nans(n));
-                forward(
-                    cpu,
-                    Forward {
-                        out: ViewMut::of(&mut out, &[n, c]),
-                        rstd: ViewMut::of(&mut rstd, &[n]),
-                        inp: View::of(&inp, &[n, c]),
-                        weight: View::of(&weight, &[c]),
-                        eps: EPS,
-                    },
-                )
-                .unwrap();
+                let (out, rstd) = run_forward(cpu, &inp, &weight);
                 assert_bits(&format!("out, {n} x {c}, {name}"), &out, &want);
                 assert_bits(&format!("rstd, {n} x {c}, {name}"), &rstd, &want_rstd);
             });
@@ -66,20 +94,7 @@ fn forward_residual_is_an_addition_and_forward() {
         let want_sum: Vec<f32> = inp.iter().zip(&residual).map(|(x, r)| r + x).collect();
         let (want, want_rstd) = naive(&want_sum, &weight);
         each_cpu(|cpu, name| {
-            let (mut out, mut sum, mut rstd) = (nans(n * c), nans(n * c), nans(n));
-            forward_residual(
-                cpu,
-                ForwardResidual {
-                    out: ViewMut::of(&mut out, &[n, c]),
-                    rstd: ViewMut::of(&mut rstd, &[n]),
-                    sum: ViewMut::of(&mut sum, &[n, c]),
-                    residual: View::of(&residual, &[n, c]),
-                    inp: View::of(&inp, &[n, c]),
-                    weight: View::of(&weight, &[c]),
-                    eps: EPS,
-                },
-            )
-            .unwrap();
+            let [sum, out, rstd] = run_residual(cpu, (&inp, &residual), &weight);
             assert_bits(&format!("sum, {n} x {c}, {name}"), &sum, &want_sum);
             assert_bits(&format!("out, {n} x {c}, {name}"), &out, &want);
             assert_bits(&format!("rstd, {n} x {c}, {name}"), &rstd, &want_rstd);
@@ -87,23 +102,64 @@ fn forward_residual_is_an_addition_and_forward() {
     }
 }
 
-struct Inputs {
-    dout: Vec<f32>,
-    inp: Vec<f32>,
-    weight: Vec<f32>,
-    rstd: Vec<f32>,
-    dinp: Vec<f32>,
-    dweight: Vec<f32>,
+/// What the backward pass reads, and the gradients that it adds to.
+pub struct Inputs<E> {
+    pub dout: Vec<E>,
+    pub inp: Vec<E>,
+    pub weight: Vec<f32>,
+    pub rstd: Vec<f32>,
+    pub dinp: Vec<E>,
+    pub dweight: Vec<f32>,
 }
 
-impl Inputs {
-    fn new(n: usize, c: usize) -> Self {
-        let (inp, weight) = (paint_wild(n * c, 251, 1e6), paint(c, 241));
-        let (_, rstd) = naive(&inp, &weight);
-        let (dout, dinp, dweight) = (paint(n * c, 239), paint(n * c, 233), paint(c, 229));
-        Self { dout, inp, weight, rstd, dinp, dweight }
+impl<E: Number> Inputs<E> {
+    /// `rstd_of` computes `rstd` from the input and the weight.
+    pub fn new(n: usize, c: usize, rstd_of: impl Fn(&[f32], &[f32]) -> Vec<f32>) -> Self {
+        let (inp, weight) = (near(paint_wild(n * c, 251, 1e6)), paint(c, 241));
+        let rstd = rstd_of(&as_f32(&inp), &weight);
+        let (dout, dinp) = (near(paint(n * c, 239)), near(paint(n * c, 233)));
+        Self { dout, inp, weight, rstd, dinp, dweight: paint(c, 229) }
     }
 
+    /// `dinp` and `dweight` in f64.
+    pub fn naive_f64(&self, c: usize) -> (Vec<f64>, Vec<f64>) {
+        let (mut dinp, mut dweight) = (as_f64(&self.dinp), as_f64(&self.dweight));
+        for n in 0..self.rstd.len() {
+            let (dout, x) = (as_f64(&self.dout[n * c..][..c]), as_f64(&self.inp[n * c..][..c]));
+            let mean = x.iter().map(|x| x * x).sum::<f64>() / c as f64;
+            let rstd = 1.0 / (mean + f64::from(EPS)).sqrt();
+            let g: Vec<f64> = dout.iter().zip(as_f64(&self.weight)).map(|(d, w)| d * w).collect();
+            let dot: f64 = g.iter().zip(&x).map(|(g, x)| g * x).sum();
+            for i in 0..c {
+                dinp[n * c + i] += g[i] * rstd - x[i] * rstd.powi(3) * dot / c as f64;
+                dweight[i] += dout[i] * x[i] * rstd;
+            }
+        }
+        (dinp, dweight)
+    }
+
+    /// `dinp`, as f32, and `dweight`.
+    pub fn run(&self, cpu: &Cpu, n: usize, c: usize) -> (Vec<f32>, Vec<f32>) {
+        let (mut dinp, mut dweight) = (self.dinp.clone(), self.dweight.clone());
+        let args = Backward {
+            dinp: ViewMut::of(&mut dinp, &[n, c]),
+            dweight: ViewMut::of(&mut dweight, &[c]),
+            dout: View::of(&self.dout, &[n, c]),
+            inp: View::of(&self.inp, &[n, c]),
+            weight: View::of(&self.weight, &[c]),
+            rstd: View::of(&self.rstd, &[n]),
+        };
+        backward(cpu, args).unwrap();
+        (as_f32(&dinp), dweight)
+    }
+}
+
+/// `rstd` of f32 activations.
+fn rstd_of(inp: &[f32], weight: &[f32]) -> Vec<f32> {
+    naive(inp, weight).1
+}
+
+impl Inputs<f32> {
     /// `dinp` and `dweight`.
     fn naive(&self, c: usize) -> (Vec<f32>, Vec<f32>) {
         let (mut dinp, mut dweight) = (self.dinp.clone(), self.dweight.clone());
@@ -119,46 +175,12 @@ impl Inputs {
         }
         (dinp, dweight)
     }
-
-    fn naive_f64(&self, c: usize) -> (Vec<f64>, Vec<f64>) {
-        let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-        let (mut dinp, mut dweight) = (wide(&self.dinp), wide(&self.dweight));
-        for n in 0..self.rstd.len() {
-            let (dout, x) = (wide(&self.dout[n * c..][..c]), wide(&self.inp[n * c..][..c]));
-            let mean = x.iter().map(|x| x * x).sum::<f64>() / c as f64;
-            let rstd = 1.0 / (mean + f64::from(EPS)).sqrt();
-            let g: Vec<f64> = dout.iter().zip(wide(&self.weight)).map(|(d, w)| d * w).collect();
-            let dot: f64 = g.iter().zip(&x).map(|(g, x)| g * x).sum();
-            for i in 0..c {
-                dinp[n * c + i] += g[i] * rstd - x[i] * rstd.powi(3) * dot / c as f64;
-                dweight[i] += dout[i] * x[i] * rstd;
-            }
-        }
-        (dinp, dweight)
-    }
-
-    fn run(&self, cpu: &Cpu, n: usize, c: usize) -> (Vec<f32>, Vec<f32>) {
-        let (mut dinp, mut dweight) = (self.dinp.clone(), self.dweight.clone());
-        backward(
-            cpu,
-            Backward {
-                dinp: ViewMut::of(&mut dinp, &[n, c]),
-                dweight: ViewMut::of(&mut dweight, &[c]),
-                dout: View::of(&self.dout, &[n, c]),
-                inp: View::of(&self.inp, &[n, c]),
-                weight: View::of(&self.weight, &[c]),
-                rstd: View::of(&self.rstd, &[n]),
-            },
-        )
-        .unwrap();
-        (dinp, dweight)
-    }
 }
 
 #[test]
 fn backward_keeps_the_contract() {
     for &(n, c) in SHAPES {
-        let inputs = Inputs::new(n, c);
+        let inputs = Inputs::new(n, c, rstd_of);
         let (want, want_weight) = inputs.naive(c);
         each_cpu(|cpu, name| {
             let (dinp, dweight) = inputs.run(cpu, n, c);
@@ -174,7 +196,7 @@ fn backward_keeps_the_contract() {
 #[test]
 fn backward_in_two_halves_is_backward() {
     let (n, c) = (60, 515);
-    let inputs = Inputs::new(n, c);
+    let inputs = Inputs::new(n, c, rstd_of);
     let (whole, whole_weight) = inputs.run(&Cpu::new(Level::best(), 2).unwrap(), n, c);
     each_cpu(|cpu, name| {
         let (mut dinp, mut dweight) = (inputs.dinp.clone(), inputs.dweight.clone());
@@ -255,20 +277,12 @@ fn special_values_keep_the_contract() {
     let (want, want_rstd) = naive(&inp, &weight);
     assert!(want[..c].iter().all(|x| x.is_nan()), "NaN shows");
     each_cpu(|cpu, name| {
-        let (mut out, mut rstd) = (nans(n * c), nans(n));
-        let args = Forward {
-            out: ViewMut::of(&mut out, &[n, c]),
-            rstd: ViewMut::of(&mut rstd, &[n]),
-            inp: View::of(&inp, &[n, c]),
-            weight: View::of(&weight, &[c]),
-            eps: EPS,
-        };
-        forward(cpu, args).unwrap();
+        let (out, rstd) = run_forward(cpu, &inp, &weight);
         assert_bits(&format!("out, {name}"), &out, &want);
         assert_bits(&format!("rstd, {name}"), &rstd, &want_rstd);
         assert!(out.chunks(c).skip(1).step_by(2).flatten().all(|x| x.is_finite()), "{name}");
     });
-    let mut inputs = Inputs::new(n, c);
+    let mut inputs = Inputs::new(n, c, rstd_of);
     (inputs.inp, inputs.rstd) = (inp, want_rstd);
     let (want, want_weight) = inputs.naive(c);
     each_cpu(|cpu, name| {

@@ -10,6 +10,10 @@ use neuroshard::tensor::DType;
 use neuroshard::tensor::View;
 use neuroshard::tensor::ViewMut;
 
+use crate::matmul::Inputs;
+use crate::matmul::NAMES;
+use crate::matmul::Products;
+use crate::matmul::assert_products;
 use crate::*;
 
 pub const CORES: [TensorCore; 2] = [TensorCore::Hopper, TensorCore::Ampere];
@@ -33,63 +37,7 @@ const EXTENTS: &[[usize; 3]] = &[
 /// Larger than what is packed at a time; outputs are sampled.
 const LARGE: &[[usize; 3]] = &[[1100, 130, 70], [70, 1031, 300], [33, 520, 1201]];
 
-/// The three products' inputs, and the gradient that the third adds to.
-struct Inputs {
-    extents: [usize; 3],
-    inp: Vec<bf16>,
-    weight: Vec<bf16>,
-    dout: Vec<bf16>,
-    dweight: Vec<f32>,
-}
-
-/// `out` and `dinp` widened, `dweight`.
-type Products = [Vec<f32>; 3];
-const NAMES: [&str; 3] = ["forward", "backward_input", "backward_weight"];
-
-impl Inputs {
-    fn new(extents: [usize; 3], largest: f32) -> Self {
-        let [n, i, o] = extents;
-        let inp = narrow(&paint_wild(n * i, 251, largest));
-        let weight = narrow(&paint_wild(o * i, 241, largest));
-        let dout = narrow(&paint(n * o, 239));
-        Self { extents, inp, weight, dout, dweight: paint(o * i, 233) }
-    }
-
-    fn run(&self, cpu: &Cpu, core: TensorCore, start: Start) -> Products {
-        let ([n, i, o], precision) = (self.extents, Precision::Tc(core));
-        let (mut out, mut dinp) = (vec![bf16::NAN; n * o], vec![bf16::NAN; n * i]);
-        let mut dweight = self.dweight.clone();
-        let (inp, weight) = (View::of(&self.inp, &[n, i]), View::of(&self.weight, &[o, i]));
-        let dout = View::of(&self.dout, &[n, o]);
-        let args = Forward { out: ViewMut::of(&mut out, &[n, o]), inp, weight, precision };
-        forward(cpu, args).unwrap();
-        let dinp_view = ViewMut::of(&mut dinp, &[n, i]);
-        backward_input(cpu, BackwardInput { dinp: dinp_view, dout, weight, precision }).unwrap();
-        let dweight_view = ViewMut::of(&mut dweight, &[o, i]);
-        let args = BackwardWeight { dweight: dweight_view, dout, inp, precision, start };
-        backward_weight(cpu, args).unwrap();
-        [widened(&out), widened(&dinp), dweight]
-    }
-
-    /// Number of outputs of a product.
-    fn len(&self, product: usize) -> usize {
-        let [n, i, o] = self.extents;
-        [n * o, n * i, o * i][product]
-    }
-
-    /// Factors, in order, of output `at` of a product.
-    fn factors(&self, product: usize, at: usize) -> (Vec<bf16>, Vec<bf16>) {
-        let [n, i, o] = self.extents;
-        let (inp, weight, dout) = (&self.inp, &self.weight, &self.dout);
-        let width = if product == 0 { o } else { i };
-        let (row, column) = (at / width, at % width);
-        match product {
-            0 => (0..i).map(|k| (inp[row * i + k], weight[column * i + k])).unzip(),
-            1 => (0..o).map(|k| (dout[row * o + k], weight[k * i + column])).unzip(),
-            _ => (0..n).map(|k| (dout[k * o + row], inp[k * i + column])).unzip(),
-        }
-    }
-
+impl Inputs<bf16> {
     fn naive(&self, core: TensorCore, start: Start, product: usize, at: usize) -> f32 {
         let (a, b) = self.factors(product, at);
         let chain = sum::chain(core, 0.0, &a, &b);
@@ -126,21 +74,15 @@ impl Inputs {
     }
 }
 
-fn assert_products(what: &str, got: &Products, want: &Products) {
-    for (name, (got, want)) in NAMES.iter().zip(got.iter().zip(want)) {
-        assert_bits(&format!("{name}, {what}"), got, want);
-    }
-}
-
 #[test]
 fn products_keep_the_contract() {
     for (i, &extents) in EXTENTS.iter().enumerate() {
-        let inputs = Inputs::new(extents, 1e3);
+        let inputs = Inputs::<bf16>::new(extents, 1e3);
         let start = if i % 2 == 0 { Start::Existing } else { Start::Zero };
         for core in CORES {
             let want = inputs.all_naive(core, start);
             each_cpu(|cpu, name| {
-                let got = inputs.run(cpu, core, start);
+                let got = inputs.run(cpu, Precision::Tc(core), start);
                 assert_products(&format!("{extents:?}, {core:?}, {name}"), &got, &want);
             });
             let existing = inputs.all_naive(core, Start::Existing);
@@ -159,7 +101,7 @@ fn products_keep_the_contract() {
 fn wide_exponents_keep_it() {
     let extents = [18, 70, 37];
     for (low, high) in [(1e-22f32, 1e-14f32), (1e-36, 1e36), (1e16, 1e19), (1e-38, 1e-5)] {
-        let mut inputs = Inputs::new(extents, 1.0);
+        let mut inputs = Inputs::<bf16>::new(extents, 1.0);
         let steps = (high / low).ln() / 250.0;
         for x in [&mut inputs.inp, &mut inputs.weight, &mut inputs.dout] {
             for (i, x) in x.iter_mut().enumerate() {
@@ -170,7 +112,7 @@ fn wide_exponents_keep_it() {
         for core in CORES {
             let want = inputs.all_naive(core, Start::Zero);
             each_cpu(|cpu, name| {
-                let got = inputs.run(cpu, core, Start::Zero);
+                let got = inputs.run(cpu, Precision::Tc(core), Start::Zero);
                 assert_products(&format!("{low:e}..{high:e}, {core:?}, {name}"), &got, &want);
             });
         }
@@ -180,12 +122,12 @@ fn wide_exponents_keep_it() {
 #[test]
 fn products_larger_than_any_block_keep_it() {
     for (&extents, core) in LARGE.iter().flat_map(|e| CORES.map(|core| (e, core))) {
-        let inputs = Inputs::new(extents, 10.0);
+        let inputs = Inputs::<bf16>::new(extents, 10.0);
         let mut first: Option<Products> = None;
         for level in Level::available() {
             for threads in [1, 3] {
                 let cpu = Cpu::new(level, threads).unwrap();
-                let got = inputs.run(&cpu, core, Start::Existing);
+                let got = inputs.run(&cpu, Precision::Tc(core), Start::Existing);
                 let name = format!("{extents:?}, {core:?}, {level}, {threads} threads");
                 match &first {
                     Some(first) => assert_products(&name, &got, first),
@@ -207,13 +149,13 @@ fn products_larger_than_any_block_keep_it() {
 #[test]
 fn special_values_keep_it() {
     for special in [0x7f81, 0x7f80, 0xff80, 0x7f7f, 0x0001].map(bf16::from_bits) {
-        let mut inputs = Inputs::new([9, 35, 21], 1.0);
+        let mut inputs = Inputs::<bf16>::new([9, 35, 21], 1.0);
         let arrays = [&mut inputs.inp, &mut inputs.weight, &mut inputs.dout];
         arrays.into_iter().enumerate().for_each(|(i, x)| x[20 + 31 * i] = special);
         for core in CORES {
             let want = inputs.all_naive(core, Start::Existing);
             each_cpu(|cpu, name| {
-                let got = inputs.run(cpu, core, Start::Existing);
+                let got = inputs.run(cpu, Precision::Tc(core), Start::Existing);
                 assert_products(&format!("{special}, {core:?}, {name}"), &got, &want);
             });
             let shows = want.iter().all(|product| product.iter().any(|x| x.is_nan()));
@@ -225,7 +167,7 @@ fn special_values_keep_it() {
 /// The two cores differ, and both from a chain of FMAs: else these tests could not tell them.
 #[test]
 fn cores_differ() {
-    let inputs = Inputs::new([128, 16, 8], 1.0);
+    let inputs = Inputs::<bf16>::new([128, 16, 8], 1.0);
     let [hopper, ampere] = CORES.map(|core| inputs.all_naive(core, Start::Zero)[2].clone());
     assert!(hopper != ampere);
     let fma = |at| {

@@ -7,9 +7,12 @@ use neuroshard::tensor::DType;
 use neuroshard::tensor::View;
 use neuroshard::tensor::ViewMut;
 
+use crate::rmsnorm::EPS;
+use crate::rmsnorm::Inputs;
+use crate::rmsnorm::naive_f64;
+use crate::rmsnorm::run_forward;
+use crate::rmsnorm::run_residual;
 use crate::*;
-
-const EPS: f32 = 1e-5;
 
 /// [`SHAPES`], and some around a turn of 256 partials and a group of 64 rows.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {
@@ -40,25 +43,11 @@ fn forward_keeps_the_contract() {
             let (inp, weight) = (narrow(&paint_wild(n * c, 251, largest)), paint(c, 241));
             let (want, want_rstd) = naive(&widened(&inp), &weight);
             each_cpu(|cpu, name| {
-                let (mut out, mut rstd) = (bf16_nans(n * c), nans(n));
-                let args = Forward {
-                    out: ViewMut::of(&mut out, &[n, c]),
-                    rstd: ViewMut::of(&mut rstd, &[n]),
-                    inp: View::of(&inp, &[n, c]),
-                    weight: View::of(&weight, &[c]),
-                    eps: EPS,
-                };
-                forward(cpu, args).unwrap();
-                assert_bits(&format!("out, {n} x {c}, {name}"), &widened(&out), &want);
+                let (out, rstd) = run_forward(cpu, &inp, &weight);
+                assert_bits(&format!("out, {n} x {c}, {name}"), &out, &want);
                 assert_bits(&format!("rstd, {n} x {c}, {name}"), &rstd, &want_rstd);
             });
-            let exact = inp.chunks_exact(c).flat_map(|x| {
-                let mean = x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>() / c as f64;
-                let r = 1.0 / (mean + f64::from(EPS)).sqrt();
-                let scaled = x.iter().zip(&weight).map(move |(x, &w)| x.to_f64() * r * w as f64);
-                scaled.collect::<Vec<_>>()
-            });
-            assert_close("formula", &want, &exact.collect::<Vec<_>>(), 1.0 / 250.0, 1e-30);
+            assert_close("formula", &want, &naive_f64(&inp, &weight), 1.0 / 250.0, 1e-30);
         }
     }
 }
@@ -72,41 +61,20 @@ fn forward_residual_rounds_the_sum_before_all_else() {
         let want_sum = rounded(sums.collect());
         let (want, want_rstd) = naive(&want_sum, &weight);
         each_cpu(|cpu, name| {
-            let (mut out, mut sum, mut rstd) = (bf16_nans(n * c), bf16_nans(n * c), nans(n));
-            let args = ForwardResidual {
-                out: ViewMut::of(&mut out, &[n, c]),
-                rstd: ViewMut::of(&mut rstd, &[n]),
-                sum: ViewMut::of(&mut sum, &[n, c]),
-                residual: View::of(&residual, &[n, c]),
-                inp: View::of(&inp, &[n, c]),
-                weight: View::of(&weight, &[c]),
-                eps: EPS,
-            };
-            forward_residual(cpu, args).unwrap();
-            assert_bits(&format!("sum, {n} x {c}, {name}"), &widened(&sum), &want_sum);
-            assert_bits(&format!("out, {n} x {c}, {name}"), &widened(&out), &want);
+            let [sum, out, rstd] = run_residual(cpu, (&inp, &residual), &weight);
+            assert_bits(&format!("sum, {n} x {c}, {name}"), &sum, &want_sum);
+            assert_bits(&format!("out, {n} x {c}, {name}"), &out, &want);
             assert_bits(&format!("rstd, {n} x {c}, {name}"), &rstd, &want_rstd);
         });
     }
 }
 
-struct Inputs {
-    dout: Vec<bf16>,
-    inp: Vec<bf16>,
-    weight: Vec<f32>,
-    rstd: Vec<f32>,
-    dinp: Vec<bf16>,
-    dweight: Vec<f32>,
+/// `rstd` of bf16 activations.
+fn rstd_of(inp: &[f32], weight: &[f32]) -> Vec<f32> {
+    naive(inp, weight).1
 }
 
-impl Inputs {
-    fn new(n: usize, c: usize) -> Self {
-        let (inp, weight) = (narrow(&paint_wild(n * c, 251, 1e6)), paint(c, 241));
-        let (_, rstd) = naive(&widened(&inp), &weight);
-        let (dout, dinp) = (narrow(&paint(n * c, 239)), narrow(&paint(n * c, 233)));
-        Self { dout, inp, weight, rstd, dinp, dweight: paint(c, 229) }
-    }
-
+impl Inputs<bf16> {
     /// `dinp` and `dweight`.
     fn naive(&self, c: usize) -> (Vec<f32>, Vec<f32>) {
         let (dout, x, mut dinp) = (widened(&self.dout), widened(&self.inp), widened(&self.dinp));
@@ -136,44 +104,12 @@ impl Inputs {
         }
         (rounded(dinp), dweight)
     }
-
-    fn naive_f64(&self, c: usize) -> (Vec<f64>, Vec<f64>) {
-        let wide = |x: &[bf16]| x.iter().map(|x| x.to_f64()).collect::<Vec<_>>();
-        let mut dweight: Vec<f64> = self.dweight.iter().map(|&x| x.into()).collect();
-        let mut dinp = wide(&self.dinp);
-        for n in 0..self.rstd.len() {
-            let (dout, x) = (wide(&self.dout[n * c..][..c]), wide(&self.inp[n * c..][..c]));
-            let mean = x.iter().map(|x| x * x).sum::<f64>() / c as f64;
-            let rstd = 1.0 / (mean + f64::from(EPS)).sqrt();
-            let g: Vec<f64> = dout.iter().zip(&self.weight).map(|(d, &w)| d * w as f64).collect();
-            let dot: f64 = g.iter().zip(&x).map(|(g, x)| g * x).sum();
-            for i in 0..c {
-                dinp[n * c + i] += g[i] * rstd - x[i] * rstd.powi(3) * dot / c as f64;
-                dweight[i] += dout[i] * x[i] * rstd;
-            }
-        }
-        (dinp, dweight)
-    }
-
-    fn run(&self, cpu: &Cpu, n: usize, c: usize) -> (Vec<f32>, Vec<f32>) {
-        let (mut dinp, mut dweight) = (self.dinp.clone(), self.dweight.clone());
-        let args = Backward {
-            dinp: ViewMut::of(&mut dinp, &[n, c]),
-            dweight: ViewMut::of(&mut dweight, &[c]),
-            dout: View::of(&self.dout, &[n, c]),
-            inp: View::of(&self.inp, &[n, c]),
-            weight: View::of(&self.weight, &[c]),
-            rstd: View::of(&self.rstd, &[n]),
-        };
-        backward(cpu, args).unwrap();
-        (widened(&dinp), dweight)
-    }
 }
 
 #[test]
 fn backward_keeps_the_contract() {
     for (n, c) in shapes() {
-        let inputs = Inputs::new(n, c);
+        let inputs = Inputs::new(n, c, rstd_of);
         let (want, want_weight) = inputs.naive(c);
         each_cpu(|cpu, name| {
             let (dinp, dweight) = inputs.run(cpu, n, c);
@@ -191,7 +127,7 @@ fn backward_keeps_the_contract() {
 fn special_values_keep_the_contract() {
     let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3.38e38, 1e-40, 0.0];
     let (n, c) = (2 * specials.len(), 261);
-    let mut inputs = Inputs::new(n, c);
+    let mut inputs = Inputs::new(n, c, rstd_of);
     for (i, x) in specials.into_iter().enumerate() {
         inputs.inp[2 * i * c + 11 * i + 60] = bf16::from_f32(x);
     }
@@ -199,16 +135,8 @@ fn special_values_keep_the_contract() {
     let (want, want_rstd) = naive(&widened(&inputs.inp), &inputs.weight);
     assert!(want[..c].iter().all(|x| x.is_nan()), "NaN shows");
     each_cpu(|cpu, name| {
-        let (mut out, mut rstd) = (bf16_nans(n * c), nans(n));
-        let args = Forward {
-            out: ViewMut::of(&mut out, &[n, c]),
-            rstd: ViewMut::of(&mut rstd, &[n]),
-            inp: View::of(&inputs.inp, &[n, c]),
-            weight: View::of(&inputs.weight, &[c]),
-            eps: EPS,
-        };
-        forward(cpu, args).unwrap();
-        assert_bits(&format!("out, {name}"), &widened(&out), &want);
+        let (out, rstd) = run_forward(cpu, &inputs.inp, &inputs.weight);
+        assert_bits(&format!("out, {name}"), &out, &want);
         assert_bits(&format!("rstd, {name}"), &rstd, &want_rstd);
     });
     inputs.rstd = want_rstd;
