@@ -11,7 +11,7 @@ require_rust
 require_cc
 tar=${1:-target/neuroshard-gpu-check.tar.gz}
 # The tests that touch a device or carry bytes between ranks, and the harness's own.
-TESTS=(cuda collective collective_socket bench)
+TESTS=(cuda collective collective_nccl collective_socket bench)
 
 NEUROSHARD_COMMIT=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 git diff --quiet HEAD 2>/dev/null || NEUROSHARD_COMMIT+="-modified"
@@ -30,8 +30,11 @@ fi
 cp "$bin" "$pack/bin/"
 targets=()
 for test in "${TESTS[@]}"; do targets+=(--test "$test"); done
-cargo test --release --locked --no-run "${targets[@]}" --message-format=json 2>/dev/null |
-  sed -n 's/.*"kind":\["test"\].*"name":"\([a-z_]*\)".*"executable":"\([^"]*\)".*/\1 \2/p' >"$folder/executables"
+cargo test --release --locked --no-run "${targets[@]}" --message-format=json 2>"$folder/words" |
+  sed -n 's/.*"kind":\["test"\].*"name":"\([a-z_]*\)".*"executable":"\([^"]*\)".*/\1 \2/p' >"$folder/executables" || {
+  cat "$folder/words" >&2
+  exit 1
+}
 for test in "${TESTS[@]}"; do
   executable=$(awk -v name="$test" '$1 == name { print $2 }' "$folder/executables")
   [ -n "$executable" ] || { echo "cargo did not say where it put the tests of $test" >&2; exit 1; }
