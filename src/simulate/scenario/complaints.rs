@@ -56,6 +56,14 @@ fn outer(scenario: &Scenario) -> Vec<String> {
     let mut wrong = settings.err().unwrap_or_default();
     let (steps, parts) = (scenario.outer.inner_steps, scenario.outer.fragments as u64);
     let tau = scenario.outer.overlap_steps;
+    let all = scenario.steps();
+    if !scenario.scenario.control && steps > 0 && !all.is_multiple_of(steps) {
+        wrong.push(format!(
+            "train.steps: {all} steps are no whole number of rounds of outer.inner_steps = {steps}; \
+             take {}",
+            all.div_ceil(steps) * steps
+        ));
+    }
     // An exchange ends before the next begins: what the clock of a simulation assumes.
     if parts > 0 && tau > 0 && tau >= steps / parts {
         wrong.push(format!(
@@ -91,4 +99,4 @@ fn clusters(scenario: &Scenario) -> Vec<String> {
 
 const MAX_NAME: usize = 64;
 /// More do not fit one process, and addresses of random numbers have room for no more.
-const MAX_CLUSTERS: usize = 1024;
+const MAX_CLUSTERS: usize = 1000;

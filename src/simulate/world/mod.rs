@@ -316,7 +316,8 @@ impl<'a, O: Objective> World<'a, O> {
                     peer.watch.forget();
                     self.opened
                 }
-                _ if overlaps && peer.busy.is_none() => peer.free_at,
+                // Its own time goes on without a pause.
+                _ if overlaps => peer.free_at,
                 _ => peer.merge_at,
             };
             let [computed, all] = peer.watch.count(until);
