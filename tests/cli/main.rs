@@ -10,3 +10,4 @@ mod killed_ranks;
 mod launch;
 mod plan;
 mod process;
+mod simulate;
