@@ -52,8 +52,7 @@ fn results(dir: &Path) -> Vec<(String, String)> {
     all
 }
 
-const GRID: [&str; 4] =
-    ["--grid", "aggregate.rule=mean,geometric_median,krum", "--seeds", "1,2,3"];
+const GRID: [&str; 4] = ["--grid", "aggregate.rule=mean,geometric_median,krum", "--seeds", "1,2,3"];
 
 #[test]
 fn jobs_and_threads_do_not_show_in_results() {
@@ -66,7 +65,7 @@ fn jobs_and_threads_do_not_show_in_results() {
     let one = results(&dir.path("one"));
     assert_eq!(one.len(), 9 + 2, "nine runs, and two tables");
     dir.run("many", &[&GRID[..], &["--jobs", "3", "--threads", "3"]].concat()).ok();
-    assert_eq!(results(&dir.path("many")), one);
+    assert!(results(&dir.path("many")) == one);
     let table = fs::read_to_string(dir.path("one/sweep.jsonl")).unwrap();
     let rows: Vec<serde_json::Value> =
         table.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -91,7 +90,8 @@ fn finished_runs_are_kept_and_others_begin_anew() {
     let ran = dir.run("out", &[&GRID[..], &["--resume"]].concat()).ok();
     assert_eq!(ran.stdout.matches("\nkept").count(), 7, "{}", ran.stdout);
     assert_eq!(ran.stdout.matches("\ndone").count(), 2, "{}", ran.stdout);
-    assert_eq!(results(&dir.path("out")), whole);
+    // Not assert_eq: nobody reads a page of JSON.
+    assert!(results(&dir.path("out")) == whole);
     // A summary that is none.
     fs::write(dir.path("out").join(runs[2]).join("summary.json"), "{}").unwrap();
     let again = [&GRID[..], &["--resume"]].concat();
@@ -108,7 +108,7 @@ fn a_run_can_be_run_again_from_its_folder() {
     let again = dir.path("again");
     let args = ["simulate", scenario.to_str().unwrap(), "--out", again.to_str().unwrap()];
     neuroshard(&args).ok();
-    assert_eq!(&results(&again)[0], &(name.clone(), text.clone()));
+    assert!(results(&again)[0] == (name.clone(), text.clone()));
 }
 
 #[test]

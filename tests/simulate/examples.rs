@@ -41,10 +41,8 @@ fn every_example_is_a_scenario_and_toys_run() {
 #[test]
 fn every_table_and_field_is_described() {
     let guide = fs::read_to_string("docs/SIMULATE.md").unwrap();
-    let scenario = neuroshard::simulate::Scenario {
-        clusters: vec![Default::default()],
-        ..Default::default()
-    };
+    let scenario =
+        neuroshard::simulate::Scenario { clusters: vec![Default::default()], ..Default::default() };
     let value = serde_json::to_value(&scenario).unwrap();
     // The tables of a run file are described with it.
     for table in ["scenario", "toy", "network", "round"] {

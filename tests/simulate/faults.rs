@@ -73,8 +73,7 @@ fn with_overlap_sending_costs_no_time() {
 #[test]
 fn who_is_late_is_left_out_and_counts_later() {
     // The last one takes 2.5 s for what the others do in 1 s.
-    let sets =
-        ["clusters.1.tokens_per_s=4000", "round.deadline_s=1.2", "round.quorum=0.7"];
+    let sets = ["clusters.1.tokens_per_s=4000", "round.deadline_s=1.2", "round.quorum=0.7"];
     let all = records(&sets);
     use Fate::{Counted, Late};
     let expected = [Late, Late, Counted, Late, Late, Counted, Late, Late, Counted, Late];
@@ -149,7 +148,8 @@ fn a_mean_follows_liars_and_the_default_does_not() {
     let liar = "clusters.1.attack={kind=\"sign_flip\",strength=10.0}";
     let last = |sets: &[&str]| records(sets).last().unwrap().eval_loss.unwrap();
     let (honest, mean) = (last(&[]), last(&[liar]));
-    let robust = ["aggregate.rule=geometric_median", "aggregate.mix=nearest", "aggregate.clip=median"];
+    let robust =
+        ["aggregate.rule=geometric_median", "aggregate.mix=nearest", "aggregate.clip=median"];
     let robust = last(&[&robust[..], &[liar]].concat());
     assert!(mean > 10.0 * honest, "{honest} {mean}");
     assert!(robust < 1.5 * honest, "{honest} {robust}");

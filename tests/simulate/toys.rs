@@ -94,7 +94,8 @@ fn check(seed: u64, scenario: &Scenario, record: &Record, before: Option<&Record
             assert!((0.0..100.0).contains(&weight), "{place}: {peer:?}");
         }
     }
-    assert!((0.0..=1.0).contains(&record.utilization), "{place}: {}", record.utilization);
+    let part = record.utilization;
+    assert!((0.0..=1.0).contains(&part), "{place}: {part}\n{}", scenario.to_toml());
     let passed = before.is_none_or(|b| b.time_s <= record.time_s && b.tokens <= record.tokens);
     assert!(passed, "{place}");
     let honest_and_well = scenario.clusters.iter().all(|group| {

@@ -384,14 +384,14 @@ mod tests {
 
     #[test]
     fn who_receives_slowly_gets_what_counts_later() {
-        let net = net(Topology::Direct, &[[1000, 1000], [1000, 1000], [1000, 1000], [1000, 1]]);
+        let net = net(Topology::Direct, &[[1000, 1000], [1000, 1000], [1000, 1000], [1000, 3]]);
         let (members, sending) = all_send(4, 1_000_000);
         let closing = Closing { deadline: Some(SECOND), enough: 3, reach: 3, ..PATIENT };
         let closed = exchange(&net, &members, &sending, &closing, DICE);
         assert_eq!((closed.at, closed.counted.len()), (SECOND, 4));
         assert_eq!(closed.complete[0], Some(SECOND));
-        // 3 MB at 1 Mbit/s.
-        assert_eq!(closed.complete[3], Some(24 * SECOND + 20_000_000));
+        // 3 MB at 3 Mbit/s.
+        assert_eq!(closed.complete[3], Some(8 * SECOND + 20_000_000));
     }
 
     #[test]

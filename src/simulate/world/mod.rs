@@ -372,9 +372,13 @@ impl<'a, O: Objective> World<'a, O> {
         let overlaps = self.overlaps(slot);
         for entry in entries.iter().filter(|entry| entry.is_member()) {
             let peer = &mut self.peers[entry.peer];
-            peer.merge_at = closed.complete[entry.peer].unwrap_or(closed.at) + settle;
+            let complete = closed.complete[entry.peer].unwrap_or(closed.at) + settle;
             let is_busy = entry.record.fate == Fate::Late && entry.ready > closed.at;
             peer.busy = is_busy.then_some(entry.ready);
+            // Not before it has what counted earlier, nor before its own steps end; where it has an
+            // update to send, the round may go on without them.
+            let own = if is_busy { 0 } else { entry.ready };
+            peer.merge_at = complete.max(peer.merge_at).max(own);
             peer.free_at = if overlaps { entry.ready } else { peer.merge_at };
         }
         self.opened = closed.at + settle;
