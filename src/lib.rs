@@ -4,6 +4,7 @@
 
 pub mod crypto;
 pub mod metrics;
+pub mod plot;
 pub mod rng;
 pub mod tensor;
 
@@ -31,6 +32,7 @@ pub mod train;
 pub mod diloco;
 
 pub mod launch;
+pub mod report;
 
 pub mod simulate;
 

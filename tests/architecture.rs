@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Modules from the bottom up. A module may import those on earlier lines.
 const LAYERS: &[&[&str]] = &[
-    &["crypto", "metrics", "rng", "tensor"],
+    &["crypto", "metrics", "plot", "rng", "tensor"],
     &["codec", "ops", "protocol"],
     &["aggregate", "backend", "data", "model", "privacy"],
     &["collective", "optim"],

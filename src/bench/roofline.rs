@@ -5,6 +5,10 @@ use std::fmt::Write;
 
 use super::Roof;
 use super::Row;
+use crate::plot;
+use crate::plot::escaped;
+use crate::plot::si;
+use crate::plot::text;
 
 /// The measured cases under the measured ceilings. Cases without FLOPs have no place in it.
 pub fn svg(rows: &[Row], ceilings: &[(Roof, f64)], title: &str) -> String {
@@ -163,39 +167,9 @@ fn intensity(row: &Row) -> f64 {
     row.flops as f64 / row.bytes as f64
 }
 
-/// `12.3 G` and the unit, with three digits or all before the point.
-fn si(x: f64, unit: &str) -> String {
-    const PREFIXES: [(f64, &str); 5] =
-        [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let found = PREFIXES.iter().find(|(size, _)| x >= 0.9999 * size);
-    let (size, prefix) = found.copied().unwrap_or((1.0, ""));
-    let decimals = 2 - ((x / size).log10().floor() as i32).clamp(-1, 2);
-    let mut number = format!("{:.*}", decimals as usize, x / size);
-    if number.contains('.') {
-        number.truncate(number.trim_end_matches('0').trim_end_matches('.').len());
-    }
-    format!("{number} {prefix}{unit}").trim_end().to_owned()
-}
-
+/// A line of a colour.
 fn line(out: &mut String, a: (f64, f64), b: (f64, f64), colour: &str, more: &str) {
-    let _ = writeln!(
-        out,
-        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\" {more}/>",
-        a.0, a.1, b.0, b.1
-    );
-}
-
-fn text(out: &mut String, at: (f64, f64), anchor: &str, more: &str, words: &str) {
-    let words = escaped(words);
-    let (x, y) = at;
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {more}>{words}</text>"
-    );
-}
-
-fn escaped(words: &str) -> String {
-    words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    plot::line(out, a, b, &format!("stroke=\"{colour}\" {more}"));
 }
 
 /// Apart for the colour-blind too (Okabe and Ito's palette, and two greys).

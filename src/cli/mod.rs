@@ -17,6 +17,7 @@ mod output;
 mod plan;
 mod progress;
 mod ranks;
+mod report;
 mod saved_model;
 mod simulate;
 mod summary;
@@ -59,6 +60,8 @@ enum Command {
     Generate(generate::Args),
     /// Prints a checkpoint's logits as JSON, to compare with other tools.
     Logits(logits::Args),
+    /// Shows runs and simulations as one page of HTML.
+    Report(report::Args),
     /// Prints what of a GPU machine is here, and what each missing thing costs.
     Doctor(doctor::Args),
     /// Writes and submits jobs for a cluster's scheduler.
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Eval(args) => eval::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),
         Command::Logits(args) => logits::run(&args, out),
+        Command::Report(args) => report::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Launch(command) => launch::run(&command, out),
         Command::Bench(command) => bench::run(&command, out),
