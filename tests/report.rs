@@ -45,7 +45,8 @@ fn simulation(
         );
     }
     fs::write(folder.join("rounds.jsonl"), rounds).unwrap();
-    fs::write(folder.join("summary.json"), "{\"note\":1}").unwrap();
+    let ending = if losses.last().is_some_and(|l| l.is_finite()) { "finished" } else { "diverged" };
+    fs::write(folder.join("summary.json"), format!("{{\"ending\":\"{ending}\"}}")).unwrap();
 }
 
 /// A falling curve that ends at `end`.
@@ -171,7 +172,7 @@ fn nothing_from_a_file_becomes_markup() {
         format!("x = {quoted}\n[aggregate]\nrule = {quoted}\n"),
     )
     .unwrap();
-    fs::write(folder.join("summary.json"), format!("{{\"hash\":{quoted}}}")).unwrap();
+    fs::write(folder.join("summary.json"), format!("{{\"scenario\":{quoted}}}")).unwrap();
     let other = dir.path().join("other");
     fs::create_dir_all(&other).unwrap();
     fs::write(other.join("rounds.jsonl"), "{\"eval_loss\":3}\n").unwrap();

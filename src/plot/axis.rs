@@ -67,7 +67,7 @@ impl Span {
         let values = match self.is_log && decades >= 1.0 {
             true => self.ratios(decades, count),
             // Ratios spread the lower marks.
-            false => even(self.low, self.high, if self.is_log { 2 * count } else { count }),
+            false => even(self.low, self.high, if self.is_log { count + 2 } else { count }),
         };
         let step = values.windows(2).map(|w| w[1] - w[0]).fold(f64::INFINITY, f64::min);
         // On a log axis each mark has its own unit.
@@ -103,7 +103,7 @@ fn is_wide(values: &mut [f64]) -> bool {
 fn even(low: f64, high: f64, count: usize) -> Vec<f64> {
     let raw = (high - low) / count.max(1) as f64;
     let power = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= raw * 0.999);
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= raw * 0.75);
     let step = step.unwrap_or(10.0 * power);
     if !step.is_finite() || step <= 0.0 {
         return Vec::new();
@@ -151,12 +151,12 @@ mod tests {
     fn marks_are_round_and_told_apart() {
         assert_eq!(marks(Scale::Linear, &[0.0, 10.0]), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(marks(Scale::Linear, &[3.1, 3.9]), ["3.2", "3.4", "3.6", "3.8"]);
-        assert_eq!(marks(Scale::Linear, &[0.0, 2e6]), ["0", "500 k", "1 M", "1.5 M", "2 M"]);
+        assert_eq!(marks(Scale::Linear, &[0.0, 2e6]), ["0", "0.5 M", "1 M", "1.5 M", "2 M"]);
         assert_eq!(
             marks(Scale::Linear, &[0.0, 12_000.0]),
             ["0", "2 k", "4 k", "6 k", "8 k", "10 k", "12 k"]
         );
-        assert_eq!(marks(Scale::Positive, &[3.1, 9.0]), ["3", "4", "5", "6", "7", "8", "9"]);
+        assert_eq!(marks(Scale::Positive, &[3.1, 9.0]), ["4", "5", "6", "7", "8", "9"]);
         assert_eq!(marks(Scale::Log, &[1.0, 1e6]), ["1", "100", "10 k", "1 M"]);
         assert_eq!(marks(Scale::Log, &[1.0, 20.0]), ["1", "2", "5", "10", "20"]);
         assert_eq!(

@@ -57,27 +57,27 @@ impl Run {
     /// Held-out loss at the end (training loss where none was measured): infinite where the run
     /// diverged, none where it says nothing.
     pub fn final_loss(&self) -> Option<f64> {
-        let diverged = |value: &Value| *value != Value::Bool(false) && !value.is_null();
-        if self.summary.get("diverged").is_some_and(diverged) {
-            return Some(f64::INFINITY);
-        }
+        let given = |key: &str| self.summary.get(key).and_then(Value::as_f64);
+        let ending = self.summary.get("ending").and_then(Value::as_str);
         let exchanges = &self.rounds.exchanges;
-        let evaluated = exchanges.iter().rev().find_map(|e| e.eval_loss);
-        let given = ["final_loss", "eval_loss"].iter().find_map(|k| self.summary.get(*k)?.as_f64());
-        // No number at the end, but before: training came to none.
+        // Without a summary: no number at the end, but before.
         let lost =
             exchanges.last().is_some_and(|e| e.train_loss.is_none() && e.eval_loss.is_none())
                 && exchanges.iter().any(|e| e.train_loss.is_some());
-        match given.or(evaluated) {
-            _ if lost => Some(f64::INFINITY),
-            Some(loss) => Some(loss),
-            None => exchanges.iter().rev().find_map(|e| e.train_loss),
+        match ending {
+            Some("diverged") => return Some(f64::INFINITY),
+            None if lost => return Some(f64::INFINITY),
+            _ => {}
         }
+        given("eval_loss")
+            .or_else(|| exchanges.iter().rev().find_map(|e| e.eval_loss))
+            .or_else(|| given("train_loss"))
+            .or_else(|| exchanges.iter().rev().find_map(|e| e.train_loss))
     }
 
     /// Identity of the scenario.
     pub fn hash(&self) -> Option<String> {
-        let given = ["scenario_hash", "hash"].iter().find_map(|k| self.summary.get(*k)?.as_str());
+        let given = self.summary.get("scenario").and_then(Value::as_str);
         let made = || Some(blake3::hash(self.text.as_ref()?.as_bytes()).to_string());
         given.map(str::to_owned).or_else(made)
     }
@@ -174,10 +174,11 @@ mod tests {
         }
         write(&(row("4.5") + &row("null")));
         assert_eq!(Run::read(dir.path()).unwrap().final_loss(), Some(f64::INFINITY));
-        fs::write(dir.path().join("summary.json"), "{\"final_loss\":3.5}").unwrap();
+        fs::write(dir.path().join("summary.json"), "{\"ending\":\"finished\",\"eval_loss\":3.5}")
+            .unwrap();
         write(&row("4.5"));
         assert_eq!(Run::read(dir.path()).unwrap().final_loss(), Some(3.5));
-        fs::write(dir.path().join("summary.json"), "{\"diverged\":{\"round\":3}}").unwrap();
+        fs::write(dir.path().join("summary.json"), "{\"ending\":\"diverged\"}").unwrap();
         assert_eq!(Run::read(dir.path()).unwrap().final_loss(), Some(f64::INFINITY));
     }
 }

@@ -45,7 +45,7 @@ fn summary(cells: &[Cell<'_>], keys: &[String], page: &mut Page) {
     let shown = &keys[..keys.len().min(MAX_COLUMNS)];
     let mut head: Vec<&str> = shown.iter().map(|key| difference::short(key)).collect();
     head.extend(["seeds", "final loss", "± seeds", "against honest", "tokens", "virtual time"]);
-    head.extend(["sent", "utilization", "refused", "no step"]);
+    head.extend(["sent", "bits per weight", "utilization", "refused", "no step"]);
     let row = |cell: &Cell<'_>| {
         let value = |key| page::Cell::words(difference::value(cell.settings, key));
         let mut row: Vec<_> = shown.iter().map(|key| value(key)).collect();
@@ -82,6 +82,7 @@ fn numbers(cell: &Cell<'_>, baseline: Option<&Cell<'_>>) -> Vec<page::Cell> {
         shown(last(|e| e.tokens), &|x| si(x, "")),
         shown(last(|e| e.seconds), &duration),
         shown(last(|e| e.bytes), &|x| si(x, "B")),
+        shown(mean(&|run| run.summary.get("bits_per_weight")?.as_f64()), &|x| number(x, 3)),
         shown(mean(&|run| run.rounds.utilization()), &|x| format!("{:.1}%", 100.0 * x)),
         shown(mean(&|run| Some(run.rounds.rejected)), &|x| number(x, 4)),
         shown(mean(&|run| Some(run.rounds.skipped as f64)), &|x| number(x, 4)),
