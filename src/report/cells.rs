@@ -91,6 +91,15 @@ impl Cell<'_> {
         Spread::of(self.runs.iter().filter_map(|run| run.final_loss()))
     }
 
+    /// Whether no exchange of any run moved the outer weights.
+    pub fn never_stepped(&self) -> bool {
+        let never = |run: &&Run| {
+            let rounds = &run.rounds;
+            !rounds.exchanges.is_empty() && rounds.skipped == rounds.exchanges.len()
+        };
+        self.runs.iter().all(never)
+    }
+
     /// A column over another, as a mean over seeds with a band. Seeds are aligned by exchange.
     pub fn series(&self, name: String, of: impl Fn(&Run) -> Vec<[f64; 2]>) -> Series {
         let all: Vec<Vec<[f64; 2]>> = self.runs.iter().map(|run| of(run)).collect();

@@ -15,7 +15,7 @@ pub(super) struct Map {
     /// Names of the columns.
     pub columns: Vec<String>,
     /// Row, column, and by which part the loss is higher than the honest run's: infinite where it
-    /// diverged, no number where there is none to compare with.
+    /// diverged, [`NO_STEP`], or no number where there is none to compare with.
     pub cells: Vec<(usize, usize, f64)>,
 }
 
@@ -65,16 +65,27 @@ pub(super) fn key() -> String {
     for (most, class, words) in CLASSES {
         let words = if most.is_finite() { format!("≤ {words}") } else { format!("&gt; {from}") };
         let _ = write!(out, "<td class=\"h {class}\">{words}</td>");
-        from = &CLASSES.iter().find(|c| c.1 == class).unwrap_or(&CLASSES[0]).2;
+        from = if most.is_finite() { words_of(class) } else { from };
     }
     out.push_str("<td class=\"h hx\">diverged</td></tr></tbody></table></div>\n");
     out
 }
 
+/// Up to where a class goes, in words.
+fn words_of(class: &str) -> &'static str {
+    CLASSES.iter().find(|c| c.1 == class).map_or("", |c| c.2)
+}
+
+/// What stands for a cell whose outer weights never moved, because the rule refused in every round.
+pub(super) const NO_STEP: f64 = f64::NEG_INFINITY;
+
 /// Class and words of a cell.
 fn shown(excess: f64) -> (&'static str, String) {
     if excess.is_nan() {
         return ("hn", "?".to_owned());
+    }
+    if excess == NO_STEP {
+        return ("hx", "no step".to_owned());
     }
     if excess.is_infinite() {
         return ("hx", "diverged".to_owned());
@@ -122,6 +133,7 @@ mod tests {
             (1e9, "h6", "×1.0e9"),
             (f64::INFINITY, "hx", "diverged"),
             (f64::NAN, "hn", "?"),
+            (NO_STEP, "hx", "no step"),
         ] {
             assert_eq!(shown(excess), (class, words.to_owned()));
         }

@@ -107,6 +107,7 @@ fn maps(cells: &[Cell<'_>], keys: &[String], page: &mut Page) {
         let (row, column) = (map.row(attack(cell, keys)), map.column(rule(cell, &rules)));
         let baseline = cell.baseline(cells, keys).and_then(Cell::final_loss);
         let excess = match (cell.final_loss(), baseline) {
+            _ if cell.never_stepped() => heat::NO_STEP,
             (Some(loss), _) if loss.mean.is_infinite() => f64::INFINITY,
             (Some(loss), Some(base)) => loss.mean / base.mean - 1.0,
             _ => f64::NAN,
@@ -116,7 +117,8 @@ fn maps(cells: &[Cell<'_>], keys: &[String], page: &mut Page) {
     page.subheading("Final loss by attack and rule");
     page.text(
         "Mean over the seeds, against the run of honest clusters only that is equal in all other \
-         settings: under the mean if there is one, else under the same rule. ?: there is none.",
+         settings: under the mean if there is one, else under the same rule. ?: there is none. no step: \
+         the rule refused in every round.",
     );
     page.raw(&heat::key());
     maps.values().take(MAX_MAPS).for_each(|map| page.raw(&map.figure()));
@@ -171,7 +173,9 @@ fn curves(cells: &[Cell<'_>], keys: &[String], page: &mut Page) {
     };
     let mut parts: Vec<(String, Vec<&Cell<'_>>)> = Vec::new();
     for cell in cells {
-        let name = by.map_or(String::new(), |key| difference::label(cell.settings, &[key.clone()]));
+        let name = by.map_or(String::new(), |key| {
+            difference::label(cell.settings, std::slice::from_ref(key))
+        });
         match parts.iter_mut().find(|part| part.0 == name) {
             Some(part) => part.1.push(cell),
             None => parts.push((name, vec![cell])),
@@ -248,33 +252,31 @@ fn utilization(cells: &[Cell<'_>], keys: &[String], page: &mut Page) {
     let bandwidth = bandwidth.or_else(|| keys.iter().find(|key| key.ends_with("_mbit")));
     let Some(bandwidth) = bandwidth else { return };
     let others: Vec<String> = keys.iter().filter(|key| !key.ends_with("_mbit")).cloned().collect();
-    let mut lines: Vec<(String, Vec<[f64; 3]>, Vec<[f64; 2]>)> = Vec::new();
+    let mut lines: Vec<Series> = Vec::new();
     for cell in cells {
         let Ok(x) = difference::value(cell.settings, bandwidth).parse::<f64>() else { continue };
         let used = Spread::of(cell.runs.iter().filter_map(|run| run.rounds.utilization()));
         let Some(used) = used else { continue };
-        let name = difference::label(cell.settings, &others);
-        let band = [x, 100.0 * used.least, 100.0 * used.greatest];
-        match lines.iter_mut().find(|line| line.0 == name) {
-            Some(line) => {
-                line.1.push(band);
-                line.2.push([x, 100.0 * used.mean]);
-            }
-            None => lines.push((name, vec![band], vec![[x, 100.0 * used.mean]])),
+        let label = difference::label(cell.settings, &others);
+        let name = if label.is_empty() { "utilization".to_owned() } else { label };
+        let place = lines.iter().position(|line| line.name == name).unwrap_or(lines.len());
+        if place == lines.len() {
+            lines.push(Series { name, ..Series::default() });
         }
+        lines[place].points.push([x, 100.0 * used.mean]);
+        lines[place].band.push([x, 100.0 * used.least, 100.0 * used.greatest]);
     }
-    let series = |(name, mut band, mut points): (String, Vec<[f64; 3]>, Vec<[f64; 2]>)| {
-        points.sort_by(|a, b| a[0].total_cmp(&b[0]));
-        band.sort_by(|a, b| a[0].total_cmp(&b[0]));
-        let name = if name.is_empty() { "utilization".to_owned() } else { name };
-        Series { name, points, band }
-    };
+    for line in &mut lines {
+        line.points.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        line.band.sort_by(|a, b| a[0].total_cmp(&b[0]));
+    }
+    lines.truncate(MAX_DRAWN);
     page.subheading("Utilization");
     let chart = Chart {
         title: "Time that clusters computed, against bandwidth".to_owned(),
         x: Axis::of(&format!("{} (Mbit/s)", bandwidth.trim_end_matches("_mbit")), Scale::Log),
         y: Axis::of("utilization (%)", Scale::Linear),
-        series: lines.into_iter().take(MAX_DRAWN).map(series).collect(),
+        series: lines,
         ..Chart::default()
     };
     page.figures(&[chart.figure()]);
