@@ -17,6 +17,7 @@ use crate::codec::Chunk;
 use crate::codec::Layout;
 use crate::codec::MAX_CODE;
 use crate::codec::MAX_EXPONENT;
+use crate::codec::Support;
 
 /// How an aggregate is made.
 #[derive(Clone, Debug)]
@@ -121,18 +122,23 @@ fn by_coordinate(
                 fault = Fault::first(fault.take(), Some(Fault { vector, block: index, what }));
             }
         }
-        chunks.iter().for_each(|(i, chunk)| seen.squared[*i] += squared_distance(chunk, out));
+        let length = out.iter().fold(0.0, |sum, &x| sum + f64::from(x) * f64::from(x));
+        for (i, chunk) in chunks {
+            seen.squared[*i] += squared_distance(chunk, out, length);
+        }
     });
     fault.map_or(Ok(seen), Err)
 }
 
-/// Of an update's chunk to the aggregate's: a chain over all elements, then one over the support.
-fn squared_distance(chunk: &Chunk<'_>, out: &[f32]) -> f64 {
+/// Of an update's chunk to the aggregate's, whose squared length is `length`: off the support they
+/// differ by the aggregate.
+fn squared_distance(chunk: &Chunk<'_>, out: &[f32], length: f64) -> f64 {
     let scale = power_of_two(chunk.exponent);
-    let mut sum = out.iter().fold(0.0, |sum, &x| sum + f64::from(x) * f64::from(x));
+    let is_dense = chunk.support == Support::Dense;
+    let mut sum = if is_dense { 0.0 } else { length };
     for_each_vote(chunk, |place, value| {
         let (x, y) = (scale * f64::from(value), f64::from(out[place]));
-        sum += (x - y) * (x - y) - y * y;
+        sum += (x - y) * (x - y) - if is_dense { 0.0 } else { y * y };
     });
     sum.max(0.0)
 }
