@@ -35,6 +35,9 @@ scripts/build-emulator.sh
 step "tests"
 cargo test --locked
 
+step "fuzzing"
+scripts/fuzz.sh 30
+
 step "kernels under sanitizers, in other orders of threads, and with planted bugs"
 scripts/test-emulator.sh
 

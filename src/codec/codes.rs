@@ -59,14 +59,15 @@ impl Codes {
         self.values.clear();
     }
 
-    /// Appends a chunk of as many elements as `values`, all of which it speaks of.
+    /// Appends a chunk of as many elements as `values`, all of which it speaks of, and returns them.
     ///
     /// # Panics
     /// In debug builds, on values, exponents or lengths out of bounds (a bug of the codec).
-    pub fn push_dense(&mut self, exponent: i32, values: impl IntoIterator<Item = i32>) {
+    pub fn push_dense(&mut self, exponent: i32, values: impl IntoIterator<Item = i32>) -> &[i32] {
         let first = self.values.len();
         self.values.extend(values);
         self.close(self.values.len() - first, exponent, true, first);
+        &self.values[first..]
     }
 
     /// Appends a chunk of `elements` elements with the given ones at the given places.
@@ -139,9 +140,46 @@ impl Codes {
         }
         assert!(rest.is_empty(), "elements of a block");
     }
+
+    /// Takes the values from `out`, each element rounded once: what remains was not sent.
+    ///
+    /// # Panics
+    /// If `out` has not as many elements as the block.
+    pub fn subtract_from(&self, out: &mut [f32]) {
+        let mut rest = out;
+        for chunk in self.chunks() {
+            let (mine, others) = rest.split_at_mut(chunk.elements);
+            rest = others;
+            let scale = power_of_two(chunk.exponent);
+            match chunk.support {
+                Support::Dense => {
+                    mine.iter_mut().zip(chunk.values).for_each(|(x, &v)| *x -= v as f32 * scale);
+                }
+                Support::Sparse(places) => {
+                    for (&place, &v) in places.iter().zip(chunk.values) {
+                        mine[usize::from(place)] -= v as f32 * scale;
+                    }
+                }
+            }
+        }
+        assert!(rest.is_empty(), "elements of a block");
+    }
+}
+
+/// Bits of the largest magnitude of a chunk; those of NaN and infinities are larger than all others.
+pub(super) fn largest_bits(chunk: &[f32]) -> u32 {
+    let magnitude = |x: &f32| (x.to_bits() & 0x7fff_ffff) as i32;
+    chunk.iter().map(magnitude).fold(0, i32::max) as u32
+}
+
+/// Zero in place of a subnormal number.
+#[inline]
+pub(super) fn flushed(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE { 0.0 } else { x }
 }
 
 /// `2^exponent`, for exponents of normal numbers.
+#[inline]
 pub(super) fn power_of_two(exponent: i32) -> f32 {
     debug_assert!((-126..=127).contains(&exponent));
     f32::from_bits(((exponent + 127) as u32) << 23)

@@ -1,7 +1,11 @@
 //! What can be wrong with the bytes of an update.
 
+use std::io;
+
 use thiserror::Error;
 
+use super::MAX_EXPONENT;
+use super::MIN_EXPONENT;
 use crate::crypto::Hash;
 
 /// Why bytes are not an update that counts.
@@ -78,4 +82,32 @@ pub enum Error {
         /// What is wrong, and what would be right.
         why: String,
     },
+    /// The bytes cannot be read or written.
+    #[error("the update cannot be {done}: {why}")]
+    Io {
+        /// "read" or "written".
+        done: &'static str,
+        /// Kind of the failure.
+        kind: io::ErrorKind,
+        /// What the system says.
+        why: String,
+    },
+}
+
+/// Whether a block of a codec whose blocks have one length has it.
+pub(super) fn expect_length(bytes: &[u8], expected: usize) -> Result<(), Error> {
+    match bytes.len().checked_sub(expected) {
+        Some(0) => Ok(()),
+        Some(bytes) => Err(Error::Excess { bytes, place: "a block" }),
+        None => Err(Error::Truncated { bytes: bytes.len(), place: "a block" }),
+    }
+}
+
+/// The exponent of a chunk, from the byte that says it.
+pub(super) fn read_exponent(byte: u8) -> Result<i32, Error> {
+    let exponent = i32::from(byte as i8);
+    match (MIN_EXPONENT..=MAX_EXPONENT).contains(&exponent) {
+        true => Ok(exponent),
+        false => Err(Error::NotCanonical { what: "an exponent beyond its bound" }),
+    }
 }

@@ -10,9 +10,13 @@ mod bits;
 mod codes;
 mod config;
 mod dense;
+mod e3m0;
 mod error;
+mod int8;
 mod layout;
 mod residual;
+mod sign;
+mod stream;
 mod top_k;
 mod update;
 
@@ -30,9 +34,11 @@ pub use layout::CHUNK;
 pub use layout::Layout;
 pub use layout::Section;
 pub use residual::Residual;
+pub use stream::Stream;
 pub use update::About;
 pub use update::Update;
 pub use update::encode;
+pub use update::encode_to;
 
 use std::fmt;
 

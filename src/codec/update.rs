@@ -1,5 +1,6 @@
 //! A whole update: a header, and every block with its length before it.
 
+use std::io::Write;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -8,7 +9,6 @@ use super::Codec;
 use super::Codes;
 use super::Error;
 use super::Layout;
-use crate::crypto::Domain;
 use crate::crypto::Hash;
 
 /// What an update belongs to: compared with what is expected before anything else is read.
@@ -32,87 +32,87 @@ pub struct Update<'a> {
 }
 
 /// The bytes of the update `values` (of `layout`, flat). `values` becomes the residual: what the
-/// bytes do not say, each element `u - decoded` rounded once.
+/// bytes do not say, each element `u - decoded` rounded once. Values that are not finite are an
+/// error, and leave all as it was.
 pub fn encode(
     codec: &dyn Codec,
     layout: &Layout,
     about: &About,
     values: &mut [f32],
 ) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    encode_to(&mut bytes, codec, layout, about, values)?;
+    Ok(bytes)
+}
+
+/// As [`encode`], to `out`; returns how many bytes. Holds only the bytes of some blocks per thread.
+/// If `out` fails, blocks whose bytes it may not have are residuals already.
+pub fn encode_to(
+    mut out: impl Write,
+    codec: &dyn Codec,
+    layout: &Layout,
+    about: &About,
+    values: &mut [f32],
+) -> Result<u64, Error> {
     assert_eq!(values.len(), layout.elements(), "elements of an update");
-    if let Some(element) = values.iter().position(|x| !x.is_finite()) {
+    if let Some(element) = values.par_iter().position_first(|x| !x.is_finite()) {
         return Err(Error::NonFinite { element });
     }
-    let mut parts = Vec::with_capacity(layout.blocks().len());
+    let mut put = |bytes: &[u8]| {
+        let failed =
+            |e: std::io::Error| Error::Io { done: "written", kind: e.kind(), why: e.to_string() };
+        out.write_all(bytes).map(|()| bytes.len() as u64).map_err(failed)
+    };
+    let mut written = put(&header(codec, layout, about))?;
     let mut rest = values;
-    for block in layout.blocks() {
-        let (mine, others) = rest.split_at_mut(block.len());
-        parts.push(mine);
-        rest = others;
-    }
-    let encoded: Vec<Vec<u8>> = parts
-        .into_par_iter()
-        .map_init(
-            || (Codes::default(), Vec::new()),
-            |(codes, decoded), values| {
+    for blocks in layout.blocks().chunks(BLOCKS_PER_THREAD * rayon::current_num_threads()) {
+        let mut parts = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let (mine, others) = rest.split_at_mut(block.len());
+            parts.push(mine);
+            rest = others;
+        }
+        let encoded: Vec<Vec<u8>> = parts
+            .into_par_iter()
+            .map_init(Codes::default, |codes, values| {
                 let mut out = Vec::new();
                 codec.encode(values, codes, &mut out);
-                decoded.resize(values.len(), 0.0);
-                codes.write_to(decoded);
-                values.iter_mut().zip(&*decoded).for_each(|(u, d)| *u -= d);
+                codes.subtract_from(values);
                 out
-            },
-        )
-        .collect();
-    let mut bytes = header(codec, layout, about);
-    for block in encoded {
-        bytes.extend((block.len() as u32).to_le_bytes());
-        bytes.extend(block);
+            })
+            .collect();
+        for block in encoded {
+            written += put(&(block.len() as u32).to_le_bytes())?;
+            written += put(&block)?;
+        }
     }
-    Ok(bytes)
+    Ok(written)
 }
 
 impl<'a> Update<'a> {
     /// Reads the header of `bytes` and the lengths of its blocks. The update must be of `layout`,
-    /// written by `codec`, and about `about`.
+    /// written by `codec`, and about `about`. Allocates nothing beyond the list of blocks.
     pub fn parse(
         bytes: &'a [u8],
         codec: &'a dyn Codec,
         layout: &Layout,
         about: &About,
     ) -> Result<Self, Error> {
-        let expected = header(codec, layout, about);
-        let Some(found) = bytes.get(..expected.len()) else {
-            return Err(Error::Truncated { bytes: bytes.len(), place: "its header" });
-        };
-        if found != expected {
-            return Err(Error::Other {
-                field: "header",
-                found: Hash::of(Domain::Update, found).to_string(),
-                expected: Hash::of(Domain::Update, &expected).to_string(),
-            });
-        }
+        let mut next = check_header(bytes, codec, layout, about)?;
         let mut blocks = Vec::with_capacity(layout.blocks().len());
-        let mut next = expected.len();
         for (i, block) in layout.blocks().iter().enumerate() {
-            let truncated = Error::Truncated { bytes: bytes.len(), place: "a block's length" };
-            let length = bytes.get(next..next + 4).and_then(|b| b.try_into().ok());
-            let length = u32::from_le_bytes(length.ok_or(truncated)?) as usize;
-            let range = next + 4..next + 4 + length;
-            let what = match () {
-                _ if length > codec.max_bytes(block.len()) => {
-                    Some(Error::NotCanonical { what: "a block longer than it can be" })
-                }
-                _ if range.end > bytes.len() => {
-                    Some(Error::Truncated { bytes: bytes.len(), place: "a block" })
-                }
-                _ => None,
+            let at = |source| Error::Block { block: i, source: Box::new(source) };
+            let truncated = |place| at(Error::Truncated { bytes: bytes.len(), place });
+            let Some(length) = bytes[next..].first_chunk() else {
+                return Err(truncated("a block's length"));
             };
-            if let Some(source) = what {
-                return Err(Error::Block { block: i, source: Box::new(source) });
+            next += length.len();
+            let length = check_length(*length, codec, block.len()).map_err(at)?;
+            if length > bytes.len() - next {
+                return Err(truncated("a block"));
             }
-            next = range.end;
-            blocks.push((range, block.len()));
+            blocks.push((next..next + length, block.len()));
+            next += length;
         }
         match bytes.len() - next {
             0 => Ok(Self { bytes, codec, blocks }),
@@ -128,8 +128,21 @@ impl<'a> Update<'a> {
     }
 }
 
+/// The length of a block of `elements` elements, if it can be one.
+pub(super) fn check_length(
+    length: [u8; 4],
+    codec: &dyn Codec,
+    elements: usize,
+) -> Result<usize, Error> {
+    let length = u32::from_le_bytes(length) as usize;
+    match length <= codec.max_bytes(elements) {
+        true => Ok(length),
+        false => Err(Error::NotCanonical { what: "a block longer than it can be" }),
+    }
+}
+
 /// The header: format and version, codec, layout, job, round, fragment.
-fn header(codec: &dyn Codec, layout: &Layout, about: &About) -> Vec<u8> {
+pub(super) fn header(codec: &dyn Codec, layout: &Layout, about: &About) -> Vec<u8> {
     let spec = codec.spec();
     let mut bytes = FORMAT.to_vec();
     bytes.push(spec.len() as u8);
@@ -141,39 +154,56 @@ fn header(codec: &dyn Codec, layout: &Layout, about: &About) -> Vec<u8> {
     bytes
 }
 
+/// Whether `bytes` begin with the header expected, of which the length is returned. What comes
+/// first in the header is complained of first.
+pub(super) fn check_header(
+    bytes: &[u8],
+    codec: &dyn Codec,
+    layout: &Layout,
+    about: &About,
+) -> Result<usize, Error> {
+    let mut rest = bytes;
+    let mut take = |count: usize| {
+        let truncated = Error::Truncated { bytes: bytes.len(), place: "its header" };
+        let (field, others) = rest.split_at_checked(count).ok_or(truncated)?;
+        rest = others;
+        Ok(field)
+    };
+    let found = take(FORMAT.len())?;
+    if found != FORMAT {
+        let found = found.try_into().unwrap_or_default();
+        return Err(Error::Format { found, expected: FORMAT });
+    }
+    let differs = |field, found: String, expected: String| Error::Other { field, found, expected };
+    let (spec, found) = (codec.spec(), usize::from(take(1)?[0]));
+    let found = take(found)?;
+    if found != spec {
+        let text = |spec: &[u8]| spec.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        return Err(differs("codec", text(found), text(&spec)));
+    }
+    let hash = |bytes: &[u8]| bytes.try_into().map_or(Hash([0; 32]), Hash);
+    let found = hash(take(32)?);
+    if found != layout.hash() {
+        return Err(Error::OtherLayout { found, expected: layout.hash() });
+    }
+    let found = hash(take(32)?);
+    if found != about.job {
+        return Err(differs("job", found.to_string(), about.job.to_string()));
+    }
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+    for (field, size, expected) in
+        [("round", 8, about.round), ("fragment", 4, u64::from(about.fragment))]
+    {
+        let found = number(take(size)?);
+        if found != expected {
+            return Err(differs(field, found.to_string(), expected.to_string()));
+        }
+    }
+    Ok(bytes.len() - rest.len())
+}
+
 /// `NSU` and the version.
 const FORMAT: [u8; 4] = *b"NSU1";
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::BLOCK;
-    use crate::codec::Config;
-    use crate::codec::Kind;
-
-    #[test]
-    fn an_update_comes_back_and_leaves_its_residual() {
-        let layout = Layout::new([("a", 5), ("b", BLOCK + 3), ("c", 0)]);
-        let about = About { job: Hash([7; 32]), round: 3, fragment: 1 };
-        let config = Config { kind: Kind::F32, ..Config::default() };
-        let codec = config.codec().expect("a codec");
-        let values: Vec<f32> = (0..layout.elements()).map(|i| (i as f32 - 9.5) / 3.0).collect();
-        let mut residual = values.clone();
-        let bytes = encode(codec.as_ref(), &layout, &about, &mut residual).expect("finite");
-        let update = Update::parse(&bytes, codec.as_ref(), &layout, &about).expect("an update");
-        let (mut codes, mut decoded) = (Codes::default(), vec![f32::NAN; values.len()]);
-        for (i, block) in layout.blocks().iter().enumerate() {
-            update.block(i, &mut codes).expect("a block");
-            codes.write_to(&mut decoded[block.clone()]);
-        }
-        for ((v, d), r) in values.iter().zip(&decoded).zip(&residual) {
-            assert_eq!(v - d, *r);
-            assert!(r.abs() <= 0.01, "{v} {d}");
-        }
-        let other = About { round: 4, ..about };
-        assert!(Update::parse(&bytes, codec.as_ref(), &layout, &other).is_err());
-        for cut in [0, 3, 50, bytes.len() - 1] {
-            assert!(Update::parse(&bytes[..cut], codec.as_ref(), &layout, &about).is_err());
-        }
-    }
-}
+/// Blocks that a thread encodes before what all have encoded is written.
+const BLOCKS_PER_THREAD: usize = 4;

@@ -2,8 +2,10 @@
 //!
 //! Of a chunk of [`CHUNK`] elements the `k` with the largest magnitudes are sent: their places,
 //! signs, and which of two levels stands for their magnitude (SparseLoCo, arXiv:2508.15706). A
-//! chunk's levels are small integers times a power of two. All is written in Golomb-Rice codes.
+//! chunk's levels are small integers times a power of two. Places are written as distances, in the
+//! shorter of a Huffman and a Rice code; docs/WIRE.md has the bits.
 
+mod distances;
 mod levels;
 mod select;
 
@@ -11,85 +13,121 @@ use super::CHUNK;
 use super::Codec;
 use super::Codes;
 use super::Error;
-use super::MAX_EXPONENT;
 use super::bits::BitReader;
 use super::bits::BitWriter;
+use super::config::Kind;
+use distances::Census;
+use distances::Code;
+use levels::LEAST;
 use levels::Levels;
 use levels::MAX_LEVEL;
 use levels::MIN_LEVEL;
+use select::Selector;
 
 /// Top-k of every chunk.
 #[derive(Clone, Copy, Debug)]
-pub struct TopK {
+pub(super) struct TopK {
     /// Of a whole chunk; shorter ones have proportionally fewer, rounded up.
     k: u16,
     /// Rice parameter of the distances between places.
     parameter: u32,
 }
 
-/// Magnitudes less than the largest by more than this many binades are not sent.
+/// Magnitudes less than the largest of their chunk by more than this many binades are not sent,
+/// so that the codes of both levels fit.
 const BINADES: u32 = 16;
 
-/// Rice parameters of the distances between high values, of a chunk's low level less the one
-/// before, and of its high level less its low one.
-const HIGH: u32 = 1;
-const LOW_LEVEL: u32 = 1;
-const HIGH_LEVEL: u32 = 2;
+/// Bits of a level.
+const LEVEL_BITS: u32 = 11;
 
-/// What a chunk says.
+/// Rice parameters of a low level less the one before, of a high level less its low one, and of
+/// the runs of low values between high ones: each the shortest, or nearly, for normal, Laplacian and
+/// real pseudo-gradients.
+const LOW_STEP: u32 = 2;
+const HIGH_STEP: u32 = 2;
+const RUN: u32 = 1;
+
+/// What is sent of a block, as the encoder selects it.
 #[derive(Debug, Default)]
-struct Chunk {
-    picked: Vec<(u16, f32)>,
-    magnitudes: Vec<f32>,
+struct Picks {
+    places: Vec<u16>,
+    values: Vec<f32>,
+    /// Of every chunk: elements, end of its part of `places`, levels (none if nothing is sent).
+    chunks: Vec<(usize, usize, Option<Levels>)>,
 }
 
 impl TopK {
     /// With `k` elements of [`CHUNK`], `1..=CHUNK`.
     pub(super) fn new(k: u16) -> Self {
-        // The mean distance, times the natural logarithm of two.
-        let mean = CHUNK as f64 / f64::from(k);
-        Self { k, parameter: (mean * 0.7).max(1.0).log2().round() as u32 }
+        debug_assert!((1..=CHUNK).contains(&usize::from(k)));
+        // The shortest for a mean distance of 4096/k is the binary logarithm of 0.69 times it:
+        // in integers, of 2839/k, rounded at the geometric middle.
+        let doubled = (2839 * 2839 * 2 / (u32::from(k) * u32::from(k))).max(1);
+        Self { k, parameter: doubled.ilog2() / 2 }
     }
 
     /// How many elements of a chunk of `elements` are sent, at most.
     fn most(&self, elements: usize) -> usize {
         (usize::from(self.k) * elements).div_ceil(CHUNK)
     }
+
+    fn pick(&self, values: &[f32]) -> (Picks, Census) {
+        let (mut picks, mut census) = (Picks::default(), Census::default());
+        let mut selector = Selector::default();
+        for chunk in values.chunks(CHUNK) {
+            let first = picks.places.len();
+            let rule = (self.most(chunk.len()), LEAST, BINADES << 23);
+            selector.select(chunk, rule, &mut picks.places, &mut picks.values);
+            let mut next = 0;
+            for &place in &picks.places[first..] {
+                census.add(u32::from(place) - next, self.parameter);
+                next = u32::from(place) + 1;
+            }
+            let levels = (!selector.sorted.is_empty()).then(|| Levels::fit(&selector.sorted));
+            picks.chunks.push((chunk.len(), picks.places.len(), levels));
+        }
+        (picks, census)
+    }
 }
 
 impl Codec for TopK {
     fn spec(&self) -> Vec<u8> {
         let [low, high] = self.k.to_le_bytes();
-        vec![5, low, high]
+        vec![Kind::TopK.number(), low, high]
     }
 
     fn encode(&self, values: &[f32], codes: &mut Codes, out: &mut Vec<u8>) {
         codes.clear();
+        let (picks, census) = self.pick(values);
         let mut bits = BitWriter::new(out);
-        let (mut chunk, mut last) = (Chunk::default(), MIN_LEVEL);
-        for values in values.chunks(CHUNK) {
-            let most = self.most(values.len());
-            let largest = select::largest_bits(values);
-            let floor = (u32::from(MIN_LEVEL) << 20).max(largest.saturating_sub(BINADES << 23));
-            select::largest(values, most, floor, &mut chunk.picked);
-            let picked = &chunk.picked;
-            bits.rice((most - picked.len()) as u32, 0);
-            if picked.is_empty() {
-                codes.push_sparse(values.len(), 0, []);
+        let code = census.code(self.parameter);
+        code.write(&mut bits);
+        let encoder = code.encoder(self.parameter);
+        let (mut first, mut last, mut magnitudes) = (0, None, Vec::new());
+        for &(elements, end, levels) in &picks.chunks {
+            let (places, values) = (&picks.places[first..end], &picks.values[first..end]);
+            first = end;
+            bits.rice((self.most(elements) - places.len()) as u32, 0);
+            let Some(levels) = levels else {
+                codes.push_sparse(elements, 0, []);
                 continue;
-            }
-            chunk.magnitudes.clear();
-            chunk.magnitudes.extend(picked.iter().map(|(_, x)| x.abs()));
-            chunk.magnitudes.sort_unstable_by(f32::total_cmp);
-            let levels = levels::fit(&chunk.magnitudes);
-            self.write(picked, levels, &mut last, &mut bits);
-            let (exponent, [low, high]) = integers(levels);
-            let threshold = levels::threshold(levels);
-            let code = |x: f32| {
-                let code = if x.abs() > threshold { high } else { low };
-                if x < 0.0 { -code } else { code }
             };
-            codes.push_sparse(values.len(), exponent, picked.iter().map(|&(i, x)| (i, code(x))));
+            write_levels(levels, &mut last, &mut bits);
+            let mut next = 0;
+            for &place in places {
+                encoder.write(u32::from(place) - next, &mut bits);
+                next = u32::from(place) + 1;
+            }
+            write_signs(values, &mut bits);
+            let (exponent, [low, high]) = levels.integers();
+            let threshold = levels.threshold();
+            magnitudes.clear();
+            magnitudes.extend(values.iter().map(|x| if x.abs() > threshold { high } else { low }));
+            if high > low {
+                write_runs(&magnitudes, high, &mut bits);
+            }
+            let signed = magnitudes.iter().zip(values).map(|(&m, x)| if *x < 0.0 { -m } else { m });
+            codes.push_sparse(elements, exponent, places.iter().copied().zip(signed));
         }
         bits.finish();
     }
@@ -97,7 +135,10 @@ impl Codec for TopK {
     fn decode(&self, bytes: &[u8], elements: usize, codes: &mut Codes) -> Result<(), Error> {
         codes.clear();
         let mut bits = BitReader::new(bytes);
-        let (mut last, mut places, mut values) = (MIN_LEVEL, Vec::new(), Vec::new());
+        let code = Code::read(&mut bits)?;
+        let decoder = code.decoder(self.parameter);
+        let mut census = Census::default();
+        let (mut last, mut places, mut values) = (None, Vec::new(), Vec::new());
         for first in (0..elements).step_by(CHUNK) {
             let elements = CHUNK.min(elements - first);
             let most = self.most(elements);
@@ -106,147 +147,127 @@ impl Codec for TopK {
                 codes.push_sparse(elements, 0, []);
                 continue;
             }
-            let levels = self.read(&mut bits, elements, count, &mut last, &mut places)?;
-            let (exponent, codes_of) = integers(levels);
-            self.read_values(&mut bits, count, levels, codes_of, &mut values)?;
+            let levels = read_levels(&mut last, &mut bits)?;
+            places.clear();
+            let mut next = 0;
+            for _ in 0..count {
+                let distance = decoder.read(&mut bits)?;
+                // At most `count` times a few thousand.
+                next += distance + 1;
+                if next > elements as u32 {
+                    return Err(Error::NotCanonical { what: "a place beyond its chunk" });
+                }
+                census.add(distance, self.parameter);
+                places.push((next - 1) as u16);
+            }
+            let (exponent, [low, high]) = levels.integers();
+            read_signs(count, low, &mut bits, &mut values)?;
+            if high > low {
+                read_runs(&mut values, high, &mut bits)?;
+            }
             let support = places.iter().copied().zip(values.iter().copied());
             codes.push_sparse(elements, exponent, support);
         }
-        bits.finish()
+        bits.finish()?;
+        match census.code(self.parameter) == code {
+            true => Ok(()),
+            false => Err(Error::NotCanonical { what: "distances that have a shorter code" }),
+        }
     }
 
     fn max_bytes(&self, elements: usize) -> usize {
-        // A place has at most `elements >> parameter` ones in all.
-        let chunks = elements.div_ceil(CHUNK);
-        let bits = chunks * 4096 + self.most(elements) * (self.parameter as usize + 5) + elements;
-        bits.div_ceil(8) + chunks * CHUNK
+        let (chunks, most) = (elements.div_ceil(CHUNK), self.most(elements));
+        // Distances take no more than in the Rice code: quotients sum to `elements >> parameter`.
+        let distances = most * (self.parameter as usize + 1) + (elements >> self.parameter);
+        // Signs, runs, and of every chunk its count and levels.
+        let levels = (2 * usize::from(MAX_LEVEL) >> LOW_STEP) + 8 * (BINADES as usize + 2);
+        let others = most * (1 + 1 + 2) + chunks * (levels + LEVEL_BITS as usize + 8);
+        (1 + distances + others).div_ceil(8)
     }
 }
 
-impl TopK {
-    fn write(&self, picked: &[(u16, f32)], levels: Levels, last: &mut u16, bits: &mut BitWriter) {
-        let step = i32::from(levels.low) - i32::from(*last);
-        bits.rice(((step << 1) ^ (step >> 31)) as u32, LOW_LEVEL);
-        *last = levels.low;
-        bits.rice(u32::from(levels.high - levels.low), HIGH_LEVEL);
-        let mut next = 0;
-        for &(place, _) in picked {
-            bits.rice(u32::from(place) - next, self.parameter);
-            next = u32::from(place) + 1;
-        }
-        picked.iter().for_each(|(_, x)| bits.put(u64::from(*x < 0.0), 1));
-        if levels.high > levels.low {
-            let threshold = levels::threshold(levels);
-            let mut run = 0;
-            for (_, x) in picked {
-                match x.abs() > threshold {
-                    true => {
-                        bits.rice(run, HIGH);
-                        run = 0;
-                    }
-                    false => run += 1,
-                }
-            }
-            // The run of low values after the last high one, told apart by its end.
-            bits.rice(run, HIGH);
+/// Levels, the low one as its distance to that of the chunk before in `last`.
+fn write_levels(levels: Levels, last: &mut Option<u16>, bits: &mut BitWriter) {
+    match last.replace(levels.low) {
+        None => bits.put(u64::from(levels.low), LEVEL_BITS),
+        Some(last) => {
+            let step = i32::from(levels.low) - i32::from(last);
+            // Signs in the last bit: 0, -1, 1, -2, ...
+            bits.rice(((step << 1) ^ (step >> 31)) as u32, LOW_STEP);
         }
     }
+    bits.rice(u32::from(levels.high - levels.low), HIGH_STEP);
+}
 
-    fn read(
-        &self,
-        bits: &mut BitReader,
-        elements: usize,
-        count: usize,
-        last: &mut u16,
-        places: &mut Vec<u16>,
-    ) -> Result<Levels, Error> {
-        let beyond = Error::NotCanonical { what: "a level beyond its bound" };
-        let step = bits.rice(LOW_LEVEL, 2 * u32::from(MAX_LEVEL))?;
-        let low = i32::from(*last) + ((step >> 1) as i32 ^ -((step & 1) as i32));
-        if !(i32::from(MIN_LEVEL)..=i32::from(MAX_LEVEL)).contains(&low) {
-            return Err(beyond);
+fn read_levels(last: &mut Option<u16>, bits: &mut BitReader) -> Result<Levels, Error> {
+    let low = match *last {
+        None => bits.take(LEVEL_BITS)? as i32,
+        Some(last) => {
+            let step = bits.rice(LOW_STEP, 2 * u32::from(MAX_LEVEL))?;
+            i32::from(last) + ((step >> 1) as i32 ^ -((step & 1) as i32))
         }
-        let low = low as u16;
-        *last = low;
-        let high = low + bits.rice(HIGH_LEVEL, 8 * (BINADES + 2))? as u16;
-        if high > MAX_LEVEL {
-            return Err(beyond);
-        }
-        places.clear();
-        let mut next = 0;
-        for left in (0..count).rev() {
-            let Some(most) = (elements - left).checked_sub(next as usize + 1) else {
-                return Err(Error::NotCanonical { what: "a place beyond the chunk" });
-            };
-            let place = next + bits.rice(self.parameter, most as u32)?;
-            places.push(place as u16);
-            next = place + 1;
-        }
-        Ok(Levels { low, high })
+    };
+    // Means of magnitudes within `BINADES` of each other, rounded.
+    let high = low + bits.rice(HIGH_STEP, 8 * (BINADES + 1))? as i32;
+    if low < i32::from(MIN_LEVEL) || high > i32::from(MAX_LEVEL) {
+        return Err(Error::NotCanonical { what: "a level beyond its bound" });
     }
+    *last = Some(low as u16);
+    Ok(Levels { low: low as u16, high: high as u16 })
+}
 
-    fn read_values(
-        &self,
-        bits: &mut BitReader,
-        count: usize,
-        levels: Levels,
-        [low, high]: [i32; 2],
-        values: &mut Vec<i32>,
-    ) -> Result<(), Error> {
-        values.clear();
-        for _ in 0..count {
-            values.push(if bits.take(1)? == 1 { -low } else { low });
-        }
-        if levels.high == levels.low {
-            return Ok(());
-        }
-        let (mut next, mut highs) = (0, 0);
-        loop {
-            next += bits.rice(HIGH, (count - next) as u32)? as usize;
-            if next == count {
-                break;
-            }
-            values[next] = values[next].signum() * high;
-            highs += 1;
-            next += 1;
-        }
-        match highs > 0 && highs < count {
-            true => Ok(()),
-            false => Err(Error::NotCanonical { what: "a level that nothing has" }),
-        }
+fn write_signs(values: &[f32], bits: &mut BitWriter) {
+    for values in values.chunks(32) {
+        let word = values.iter().rev().fold(0, |word, x| word << 1 | u64::from(*x < 0.0));
+        bits.put(word, values.len() as u32);
     }
 }
 
-/// Exponent of a chunk, and the codes of its levels.
-fn integers(levels: Levels) -> (i32, [i32; 2]) {
-    let binade = |level: u16| i32::from(level >> 3) - 130;
-    let exponent = binade(levels.low).min(MAX_EXPONENT);
-    let code = |level: u16| i32::from(level & 7 | 8) << (binade(level) - exponent);
-    (exponent, [code(levels.low), code(levels.high)])
+/// Overwrites `values` with `low`, signed.
+fn read_signs(
+    count: usize,
+    low: i32,
+    bits: &mut BitReader,
+    values: &mut Vec<i32>,
+) -> Result<(), Error> {
+    values.clear();
+    values.resize(count, low);
+    for values in values.chunks_mut(32) {
+        let word = bits.take(values.len() as u32)? as u32;
+        for (i, value) in values.iter_mut().enumerate() {
+            // Negated where the bit is set.
+            let mask = -((word >> i & 1) as i32);
+            *value = (*value ^ mask) - mask;
+        }
+    }
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_decoded_is_what_the_encoder_said() {
-        let sizes = [1, 2, 63, 64, 65, 4095, 4096, 4097, 3 * 4096 + 5];
-        for (k, elements) in [1, 3, 64, 1000, 4096].into_iter().flat_map(|k| sizes.map(|n| (k, n)))
-        {
-            let codec = TopK::new(k);
-            let value = |i: usize| ((i * 7919 % 10007) as f32 - 5000.0).powi(3) * 1e-9;
-            let values: Vec<f32> = (0..elements).map(value).collect();
-            let (mut codes, mut decoded, mut bytes) = (Codes::default(), Codes::default(), vec![]);
-            codec.encode(&values, &mut codes, &mut bytes);
-            assert!(bytes.len() <= codec.max_bytes(elements), "{k} {elements}");
-            codec.decode(&bytes, elements, &mut decoded).expect("a block");
-            assert_eq!(codes, decoded, "{k} {elements}");
-            let mut floats = vec![f32::NAN; elements];
-            codes.write_to(&mut floats);
-            let mut again = Vec::new();
-            codec.encode(&floats, &mut codes, &mut again);
-            assert_eq!(bytes, again, "{k} {elements}");
+/// How many low values stand before every high one, and how many after the last.
+fn write_runs(magnitudes: &[i32], high: i32, bits: &mut BitWriter) {
+    let mut run = 0;
+    for &magnitude in magnitudes {
+        if magnitude == high {
+            bits.rice(run, RUN);
+            run = 0;
+        } else {
+            run += 1;
         }
+    }
+    bits.rice(run, RUN);
+}
+
+fn read_runs(values: &mut [i32], high: i32, bits: &mut BitReader) -> Result<(), Error> {
+    let (mut next, mut highs) = (0, 0);
+    loop {
+        next += bits.rice(RUN, (values.len() - next) as u32)? as usize;
+        let Some(value) = values.get_mut(next) else { break };
+        *value = if *value < 0 { -high } else { high };
+        highs += 1;
+        next += 1;
+    }
+    match highs > 0 && highs < values.len() {
+        true => Ok(()),
+        false => Err(Error::NotCanonical { what: "a level that nothing has" }),
     }
 }
