@@ -130,14 +130,16 @@ fn nibble(units: f32) -> u8 {
 }
 
 fn push(scales: &Scales, nibbles: &[u8], codes: &mut Codes) {
-    let runs = nibbles.chunks(RUN).zip(scales.shifts);
-    let code = |nibble: u8, shift: u8| {
-        let magnitude = (1i32 << (nibble & 7)) >> 1 << shift;
-        let sign = -i32::from(nibble >> 3);
-        (magnitude ^ sign) - sign
-    };
-    let all = runs.flat_map(|(run, shift)| run.iter().map(move |&n| code(n, shift)));
-    codes.push_dense(scales.exponent, all);
+    let mut values = [0; CHUNK];
+    for (i, run) in nibbles.chunks(RUN).enumerate() {
+        let shift = scales.shifts[i];
+        for (value, nibble) in values[i * RUN..].iter_mut().zip(run) {
+            let magnitude = (1i32 << (nibble & 7)) >> 1 << shift;
+            let sign = -i32::from(nibble >> 3);
+            *value = (magnitude ^ sign) - sign;
+        }
+    }
+    codes.push_dense(scales.exponent, values[..nibbles.len()].iter().copied());
 }
 
 /// Whether the encoder would have chosen these scales for what they decode to.
