@@ -82,7 +82,7 @@ impl Codec for E3m0 {
 
     fn max_bytes(&self, elements: usize) -> usize {
         elements / CHUNK * size(CHUNK)
-            + if elements % CHUNK > 0 { size(elements % CHUNK) } else { 0 }
+            + if !elements.is_multiple_of(CHUNK) { size(elements % CHUNK) } else { 0 }
     }
 }
 

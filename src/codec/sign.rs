@@ -52,8 +52,10 @@ impl Codec for Sign {
         for (i, chunk) in bytes.chunks(1 + CHUNK / 8).enumerate() {
             let elements = CHUNK.min(elements - i * CHUNK);
             let (first, signs) = (chunk[0], &chunk[1..]);
-            let after =
-                signs.last().filter(|_| elements % 8 > 0).map_or(0, |b| b >> (elements % 8));
+            let after = signs
+                .last()
+                .filter(|_| !elements.is_multiple_of(8))
+                .map_or(0, |b| b >> (elements % 8));
             if after > 0 {
                 return Err(Error::NotCanonical { what: "bits after the end of a chunk" });
             }
@@ -72,7 +74,7 @@ impl Codec for Sign {
 
     fn max_bytes(&self, elements: usize) -> usize {
         elements / CHUNK * (1 + CHUNK / 8)
-            + if elements % CHUNK > 0 { 1 + (elements % CHUNK).div_ceil(8) } else { 0 }
+            + if !elements.is_multiple_of(CHUNK) { 1 + (elements % CHUNK).div_ceil(8) } else { 0 }
     }
 }
 

@@ -20,12 +20,32 @@ fn crowds_of_one_kind_are_aggregated() {
     let elements = 70;
     let layout = Layout::new([("a", elements)]);
     let kinds: [(&str, Vector); 6] = [
-        ("zeros", one_chunk(|c| c.push_dense(MAX_EXPONENT, vec![0; elements]))),
+        (
+            "zeros",
+            one_chunk(|c| {
+                c.push_dense(MAX_EXPONENT, vec![0; elements]);
+            }),
+        ),
         ("silence", one_chunk(|c| c.push_sparse(elements, 5, []))),
-        ("duplicates", one_chunk(|c| c.push_dense(3, 0..elements as i32))),
+        (
+            "duplicates",
+            one_chunk(|c| {
+                c.push_dense(3, 0..elements as i32);
+            }),
+        ),
         ("one element", one_chunk(|c| c.push_sparse(elements, 0, [(69, -1)]))),
-        ("the largest", one_chunk(|c| c.push_dense(MAX_EXPONENT, vec![MAX_CODE; elements]))),
-        ("the smallest", one_chunk(|c| c.push_dense(MIN_EXPONENT, vec![-1; elements]))),
+        (
+            "the largest",
+            one_chunk(|c| {
+                c.push_dense(MAX_EXPONENT, vec![MAX_CODE; elements]);
+            }),
+        ),
+        (
+            "the smallest",
+            one_chunk(|c| {
+                c.push_dense(MIN_EXPONENT, vec![-1; elements]);
+            }),
+        ),
     ];
     for (name, vector) in kinds {
         let crowd = vec![vector.clone(); 9];
@@ -136,8 +156,12 @@ fn mixing_before_coordinates_takes_dense_updates_only() {
 fn update() -> impl Strategy<Value = Vector> {
     let code = prop_oneof![Just(0), Just(MAX_CODE), Just(-MAX_CODE), -3..=3i32];
     let exponent = prop_oneof![Just(MIN_EXPONENT), Just(MAX_EXPONENT), MIN_EXPONENT..=MAX_EXPONENT];
-    let dense = (exponent.clone(), prop::collection::vec(code.clone(), 12))
-        .prop_map(|(e, codes)| one_chunk(|c| c.push_dense(e, codes)));
+    let dense =
+        (exponent.clone(), prop::collection::vec(code.clone(), 12)).prop_map(|(e, codes)| {
+            one_chunk(|c| {
+                c.push_dense(e, codes);
+            })
+        });
     let sparse = (exponent, prop::collection::btree_map(0u16..12, code, 0..5))
         .prop_map(|(e, map)| one_chunk(|c| c.push_sparse(12, e, map)));
     prop_oneof![dense, sparse]

@@ -30,7 +30,7 @@ fn generate(kind: &str, seed: u32, count: usize) -> Vec<f32> {
             "any" => rest | exponent.min(254) << 23,
             "wide" => rest | (118 + (bits >> 24 & 7)) << 23,
             "rows" => {
-                let lower = if i % 64 > 0 && bits >> 8 & 1023 > 0 { 10 } else { 0 };
+                let lower = if !i.is_multiple_of(64) && bits >> 8 & 1023 > 0 { 10 } else { 0 };
                 rest | (118 - lower + (bits >> 24 & 7)) << 23
             }
             _ => panic!("{kind}"),

@@ -20,7 +20,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], state: &mut u32) {
         let (length, way) = (bytes.len(), below(8));
         match way {
             _ if bytes.is_empty() => bytes.push(below(256) as u8),
-            0 | 1 | 2 => bytes[below(length)] ^= 1 << below(8),
+            0..=2 => bytes[below(length)] ^= 1 << below(8),
             3 => bytes[below(length)] = [0, 1, 127, 128, 255, below(256) as u8][below(6)],
             4 => bytes.truncate(below(length)),
             5 => bytes.extend((0..1 + below(9)).map(|_| if below(2) == 0 { 0 } else { 255 })),

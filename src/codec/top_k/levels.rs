@@ -102,7 +102,7 @@ mod tests {
                 let (exponent, codes) = Levels { low, high }.integers();
                 assert!((MIN_EXPONENT..=MAX_EXPONENT).contains(&exponent));
                 for (level, code) in [low, high].into_iter().zip(codes) {
-                    assert!(code <= MAX_CODE && code >= 8, "{low} {high} {code}");
+                    assert!((8..=MAX_CODE).contains(&code), "{low} {high} {code}");
                     let exact = f64::from(code) * 2f64.powi(exponent);
                     assert_eq!(f64::from(value(level)), exact, "{low} {high}");
                 }

@@ -180,7 +180,7 @@ impl Codec for TopK {
         // Distances take no more than in the Rice code: quotients sum to `elements >> parameter`.
         let distances = most * (self.parameter as usize + 1) + (elements >> self.parameter);
         // Signs, runs, and of every chunk its count and levels.
-        let levels = (2 * usize::from(MAX_LEVEL) >> LOW_STEP) + 8 * (BINADES as usize + 2);
+        let levels = ((2 * usize::from(MAX_LEVEL)) >> LOW_STEP) + 8 * (BINADES as usize + 2);
         let others = most * (1 + 1 + 2) + chunks * (levels + LEVEL_BITS as usize + 8);
         (1 + distances + others).div_ceil(8)
     }
