@@ -69,7 +69,9 @@ impl Quick {
         let lr = self.toy.lr as f32;
         match self.toy.kind {
             ToyKind::Quadratic => {
-                fill_normal(dice.at(Use::Noise, walker.cluster << 32), self.toy.noise, noise);
+                if self.toy.noise > 0.0 {
+                    fill_normal(dice.at(Use::Noise, walker.cluster << 32), self.toy.noise, noise);
+                }
                 let loss = self.bowl(&walker.weights, target);
                 let terms = self.curvatures.iter().zip(target).zip(&*noise);
                 for (w, ((a, c), n)) in walker.weights.iter_mut().zip(terms) {
