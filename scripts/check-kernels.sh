@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.."
 
 # Kernels whose name matches | architecture | an instruction that each of them must have.
 # HMMA and HGMMA are the tensor core's (mma.sync and wgmma), LDGSTS is cp.async, LDSM ldmatrix, UTMALDG TMA,
-# USETMAXREG setmaxnreg.
+# USETMAXREG setmaxnreg. Through a pointer that comes from a table, LDG is LD.
 TABLE='
-^(elementwise_add|rmsnorm_(forward|backward_(input|groups))|swiglu).*_(f32|bf16)$|any|LDG\.E\.128
+^(elementwise_add|rmsnorm_(forward|backward_(input|groups))|swiglu).*_(f32|bf16)$|any|LDG?\.E\.128
 ^(rmsnorm_(forward|backward_input)|swiglu).*_(f32|bf16)$|any|STG\.E\.128
 ^matmul_.*_tc(_any)?$|any|HMMA
 ^attention_(forward|decode|backward).*_tc_|any|HMMA
