@@ -1,7 +1,9 @@
 //! A little is enough (Baruch, Baruch and Goldberg 2019, arXiv:1902.06156, section 3 and algorithm 3):
 //! so many deviations beside the mean, in every element, that enough honest updates lie further out.
 //!
-//!     x = mean(known) - strength * std(known)
+//! ```text
+//! x = mean(known) - strength * std(known)
+//! ```
 //!
 //! Formula: of n peers f lie; s = floor(n / 2 + 1) - f honest ones must be won over, and
 //! z = Phi^-1((n - f - s) / (n - f)). That is 0 or less where f is small (n = 8 with f up to 2), so

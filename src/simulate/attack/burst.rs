@@ -1,7 +1,9 @@
 //! Hoarding, then a burst: zeros for `rounds - 1` rounds while the attacker gathers what an honest
 //! residual would gather, then all of it at once, backwards.
 //!
-//!     x = -strength * sum over the last rounds of own
+//! ```text
+//! x = -strength * sum over the last rounds of own
+//! ```
 //!
 //! It tests rules that trust a peer by its past, and limits on a residual.
 

@@ -7,7 +7,9 @@ use super::moments;
 
 /// A factor times the mean of what is known.
 ///
-///     x = strength * sign * mean(known)
+/// ```text
+/// x = strength * sign * mean(known)
+/// ```
 #[derive(Debug)]
 pub(super) struct Scaled {
     /// 1 or -1.

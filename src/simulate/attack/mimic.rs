@@ -4,9 +4,11 @@
 //! Its target is the one whose data differ most. In the first `rounds` rounds a vector z follows the
 //! top direction of the honest spread, one power step a round:
 //!
-//!     mu <- t/(t+1) mu + 1/(t+1) mean(u)
-//!     v   = sum_i (u_i - mu) <u_i - mu, z>
-//!     z  <- t/(t+1) z + 1/(t+1) v/|v|, normalized
+//! ```text
+//! mu <- t/(t+1) mu + 1/(t+1) mean(u)
+//! v   = sum_i (u_i - mu) <u_i - mu, z>
+//! z  <- t/(t+1) z + 1/(t+1) v/|v|, normalized
+//! ```
 //!
 //! and each cluster's score adds up `<u_i - mu, z>`. Target: the largest magnitude of a score of those
 //! present; after the warm-up scores stay.

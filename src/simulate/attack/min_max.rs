@@ -1,9 +1,11 @@
 //! Min-max and min-sum (Shejwalkar and Houmansadr 2021, NDSS, "Manipulating the Byzantine",
 //! equations 3 and 4): as far from the mean as distances allow.
 //!
-//!     x = mean(known) - gamma * p
-//!     min-max: max_i |x - u_i|     <= max_ij |u_i - u_j|
-//!     min-sum: sum_i |x - u_i|^2   <= max_i sum_j |u_i - u_j|^2
+//! ```text
+//! x = mean(known) - gamma * p
+//! min-max: max_i |x - u_i|     <= max_ij |u_i - u_j|
+//! min-sum: sum_i |x - u_i|^2   <= max_i sum_j |u_i - u_j|^2
+//! ```
 //!
 //! p is the deviation of each element, the unit vector along the mean, or its sign. Formula: the
 //! largest such gamma. Both conditions are quadratic in gamma, so it is a root, where the paper bisects.

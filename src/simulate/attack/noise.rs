@@ -1,6 +1,8 @@
 //! Noise of the size of an update.
 //!
-//!     x[i] = strength * median_norm(known) / sqrt(d) * N(0, 1)
+//! ```text
+//! x[i] = strength * median_norm(known) / sqrt(d) * N(0, 1)
+//! ```
 //!
 //! so that strength 1 has the norm of an honest update. Formula: 1. Fresh noise differs between
 //! attackers and rounds and averages out; the fixed direction (BTARD, Gorbunov et al. 2022,
