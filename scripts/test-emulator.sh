@@ -44,7 +44,7 @@ echo "-- ThreadSanitizer"
 tsan $out
 [ "${1:-}" != --no-planted ] || exit 0
 
-# Planted bugs: file | start of the kernels' names | the line's number among those with the text | the text
+# Planted bugs: file (a header: and the file that is compiled with it) | start of the kernels' names | the line's number among those with the text | the text
 # | what stands there instead.
 PLANTED='
 elementwise.cu|elementwise_first|1|atomicMin(found, (unsigned long long)i)|*found = min(*found, (unsigned long long)i)
@@ -67,7 +67,7 @@ attention.cu|attention|1|__syncwarp();|
 attention.cu|attention|2|__syncwarp();|
 attention_forward_tc.cu|attention|1|__syncthreads();|
 attention_forward_tc.cu|attention|1|cp_async_wait<0>();|
-attention_forward_tc.cu|attention|1|highest, 2)|highest, 4)
+attention_tc.cuh attention_forward_tc.cu|attention_forward_tc|1|highest, 2)|highest, 4)
 attention_backward_tc.cu|attention|1|__syncthreads();|
 attention_backward_tc.cu|attention|2|__syncthreads();|
 attention_backward_tc.cu|attention|1|cp_async_wait<0>();|
@@ -99,27 +99,27 @@ while IFS='|' read -r file names number text instead; do
       $0 = substr($0, 1, at - 1) instead substr($0, at + length(text)); done = 1
     }
     { print }
-    END { exit !done }' "kernels/$file" >"$planted/kernels/$file" ||
-    { echo "FAIL: $file has no line $number with $text" >&2; exit 1; }
+    END { exit !done }' "kernels/${file% *}" >"$planted/kernels/${file% *}" ||
+    { echo "FAIL: ${file% *} has no line $number with $text" >&2; exit 1; }
   by=
-  with_bug replay "$file"
+  with_bug replay "${file#* }"
   for order in ascending descending random; do
     [ -n "$by" ] || plain "$planted" --order $order --only "$names" >"$planted/said" 2>&1 || by="$order order"
   done
   if [ -z "$by" ]; then
-    with_bug replay_tsan "$file"
+    with_bug replay_tsan "${file#* }"
     tsan "$planted" --only "$names" >"$planted/said" 2>&1 || by=ThreadSanitizer
   fi
   if [ -z "$by" ]; then
-    with_bug replay_asan "$file"
+    with_bug replay_asan "${file#* }"
     asan "$planted" --only "$names" >"$planted/said" 2>&1 || by=AddressSanitizer
   fi
   if [ -n "$by" ]; then
     caught=$((caught + 1))
-    echo "caught by $by: $file, $text ($number) -> ${instead:-nothing}"
+    echo "caught by $by: ${file% *}, $text ($number) -> ${instead:-nothing}"
   else
     missed=$((missed + 1))
-    echo "MISSED: $file, $text ($number) -> ${instead:-nothing}"
+    echo "MISSED: ${file% *}, $text ($number) -> ${instead:-nothing}"
   fi
 done <<<"$PLANTED"
 rm -rf "$planted"
