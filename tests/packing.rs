@@ -89,8 +89,9 @@ fn what_products_pack_is_what_the_plan_says() {
             let got = measured(&cpu, precision, &products(&dims, n, at_once));
             let want = sizes.packing as usize;
             cpus.push(cpu);
-            // Besides a panel of the right factor; the instruction for pairs of bf16 packs half as much.
-            let least = if precision == Precision::Bf16 { want / 2 } else { want };
+            // Besides a panel of the right factor; the instruction for pairs of bf16 packs half as much,
+            // and levels whose tiles have other extents than AVX-512's round up a little less.
+            let least = if precision == Precision::Bf16 { want / 2 } else { want - want / 32 };
             assert!(
                 (least..=want + PANEL_BYTES).contains(&got),
                 "{precision:?}, {n} rows: {got} bytes, {want} planned"

@@ -279,6 +279,14 @@ impl<I: Inner> Cluster<I> {
         self.land(fragment, moved)
     }
 
+    /// Ends the round of a fragment without an outer step, where there is no aggregate: outer weights
+    /// stay, local ones follow them, and what this cluster's update said is a residual again.
+    pub fn pass(&mut self, fragment: usize) -> Result<RoundRecord, Error> {
+        self.take_back(fragment)?;
+        Arc::make_mut(&mut self.parts[fragment].outer).pass();
+        self.land(fragment, Moved::NONE)
+    }
+
     /// As [`Self::apply`], where the outer step has been taken elsewhere: of many clusters in one
     /// process one does it for all, and they share the result.
     ///

@@ -32,6 +32,13 @@ pub enum Turn {
         /// Updates that did not count, and why.
         rejected: Vec<(PeerId, Rejection)>,
     },
+    /// Ended a round without an outer step: too few valid updates for the rule.
+    Passed {
+        /// The round; this cluster contributed nothing to it.
+        record: RoundRecord,
+        /// Why there is no aggregate, the rule's words included.
+        why: String,
+    },
     /// Nothing: the exchange has not settled the round of this fragment.
     Waiting {
         /// Which.
@@ -43,7 +50,8 @@ pub enum Turn {
 
 /// Does what comes next for a cluster in a training of `steps` inner steps: trains until something
 /// is due, publishes, or applies. If its update does not count, what the update said is kept for the
-/// next one. There is one rule per fragment, `rules`, since rules remember what they have seen. `each`
+/// next one. Where too few count for the rule, the round ends without
+/// an outer step. There is one rule per fragment, `rules`, since rules remember what they have seen. `each`
 /// is told of every inner step.
 pub fn turn(
     cluster: &mut Cluster,
@@ -71,7 +79,15 @@ pub fn turn(
             };
             let codec = cluster.codec().clone();
             let with = (codec.as_ref(), &cluster.fragment(fragment).layout);
-            let settled = settle(&mut rules[fragment], &about, with, &received)?;
+            let settled = match settle(&mut rules[fragment], &about, with, &received) {
+                Ok(settled) => settled,
+                // All clusters have received the same, so all pass.
+                Err(Error::Aggregate { rejected, source, .. }) => {
+                    let why = format!("{source} ({rejected} updates were rejected)");
+                    return Ok(Turn::Passed { record: cluster.pass(fragment)?, why });
+                }
+                Err(error) => return Err(error),
+            };
             let me = cluster.peer();
             if !settled.outcome.peers.iter().any(|share| share.peer == me) {
                 cluster.take_back(fragment)?;

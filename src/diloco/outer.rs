@@ -40,6 +40,12 @@ pub struct Moved {
     pub step_scale: f32,
 }
 
+impl Moved {
+    /// Not at all.
+    pub const NONE: Self =
+        Self { aggregate_norm: 0.0, aggregate_lag1: None, step_norm: 0.0, step_scale: 1.0 };
+}
+
 impl Outer {
     /// The outer weights at the beginning: those that every cluster starts from.
     pub fn new(weights: Vec<f32>) -> Self {
@@ -85,9 +91,6 @@ impl Outer {
         }
         let aggregate_lag1 = self.compare(aggregate, squares);
         let rule = Rule::of(settings);
-        if rule.has_momentum() && self.momentum.is_empty() {
-            self.momentum = vec![0.0; aggregate.len()];
-        }
         let step_norm = rule.norm(&self.momentum, aggregate);
         if !step_norm.is_finite() {
             return Err(Error::NonFinite { what: "the outer step", round: self.round });
@@ -95,6 +98,9 @@ impl Outer {
         let bound = settings.max_step_norm;
         let is_long = bound > 0.0 && step_norm > bound;
         let step_scale = if is_long { (bound / step_norm) as f32 } else { 1.0 };
+        if rule.has_momentum() && self.momentum.is_empty() {
+            self.momentum = vec![0.0; aggregate.len()];
+        }
         rule.apply(&mut self.weights, &mut self.momentum, aggregate, step_scale);
         self.round += 1;
         match settings.correlation {
@@ -167,13 +173,13 @@ impl Rule {
         }
     }
 
-    /// Norm of the step of all elements.
+    /// Norm of the step of all elements. A momentum that is empty is zero.
     fn norm(&self, momentum: &[f32], aggregate: &[f32]) -> f64 {
         let block = |first: usize, aggregate: &[f32]| {
             let mut room = [0.0f32; reduce::BLOCK];
             let steps = &mut room[..aggregate.len()];
             for (i, (step, &a)) in steps.iter_mut().zip(aggregate).enumerate() {
-                let b = if self.has_momentum() { momentum[first + i] } else { 0.0 };
+                let b = momentum.get(first + i).copied().unwrap_or(0.0);
                 *step = self.step(b, a).1;
             }
             reduce::block_product(steps, steps)
@@ -283,13 +289,17 @@ mod tests {
 
     #[test]
     fn an_aggregate_that_is_not_finite_changes_nothing() {
-        let mut outer = Outer::new(vec![1.0, 2.0]);
+        let fresh = Outer::new(vec![1.0, 2.0]);
         let with = settings(Optimizer::Nesterov, 0.7, 0.9);
-        outer.step(&with, &[1.0, 1.0]).expect("finite");
-        let before = outer.clone();
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
-            assert!(outer.step(&with, &[0.0, bad]).is_err(), "{bad}");
-            assert_eq!(outer, before);
+        let mut moved = fresh.clone();
+        moved.step(&with, &[1.0, 1.0]).expect("finite");
+        for before in [fresh, moved] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
+                let mut outer = before.clone();
+                assert!(outer.step(&with, &[0.0, bad]).is_err(), "{bad}");
+                assert_eq!(outer, before);
+                assert_eq!(outer.hash(), before.hash());
+            }
         }
     }
 }

@@ -184,6 +184,7 @@ impl<'a> Federation<'a> {
         match turn.unwrap_or_else(|e| panic!("cluster {i}: {e}")) {
             Turn::Done | Turn::Waiting { .. } => false,
             Turn::Trained { .. } | Turn::Published { .. } => true,
+            Turn::Passed { why, .. } => panic!("cluster {i}: {why}"),
             Turn::Applied { record, rejected } => {
                 assert_eq!(rejected, []);
                 let hash = self.clusters[i].outer(record.fragment).hash();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use neuroshard::aggregate;
+use neuroshard::aggregate::Aggregator;
 use neuroshard::codec;
 use neuroshard::codec::About;
 use neuroshard::crypto::PeerId;
@@ -267,6 +269,48 @@ fn an_update_that_does_not_count_is_named_and_not_lost() {
         };
         assert!(norm(1) > 0.1 && norm(0) < 1e-4 && norm(2) < 1e-4, "{what}: {}", norm(1));
     }
+}
+
+#[test]
+fn a_round_of_too_few_updates_passes_and_loses_nothing() {
+    let job = Job::new(&[]);
+    let mut federation = Federation::new(&job, &averaging(4), 3);
+    let krum = aggregate::Config { faulty: Some(2), ..Default::default() };
+    for rules in &mut federation.rules {
+        rules[0] = Aggregator::new(&krum).unwrap();
+    }
+    let before = federation.clusters[0].outer(0).weights().to_vec();
+    let mut passed = 0;
+    while federation.clusters.iter().any(|c| c.outer(0).round() == 0) {
+        for i in 0..3 {
+            let (cluster, rules) = (&mut federation.clusters[i], &mut federation.rules[i]);
+            let exchange = &mut federation.exchanges[i];
+            if cluster.outer(0).round() == 1 {
+                continue;
+            }
+            let turn = diloco::turn(cluster, 8, &job.loader, exchange, rules, &mut |_| ());
+            if let Turn::Passed { record, why } = turn.unwrap() {
+                assert_eq!((record.round, record.contributed), (0, None));
+                assert_eq!(record.moved, diloco::Moved::NONE);
+                assert!(why.contains("5 updates, and there are 3"), "{why}");
+                passed += 1;
+            }
+        }
+    }
+    assert_eq!(passed, 3);
+    for (i, cluster) in federation.clusters.iter().enumerate() {
+        assert_eq!(cluster.outer(0).weights(), before);
+        let norm = cluster.residual(0).values().iter().map(|x| f64::from(x * x)).sum::<f64>();
+        assert!(norm.sqrt() > 0.1, "cluster {i} lost its steps");
+        assert_eq!(cluster.outer_hash(), federation.clusters[0].outer_hash());
+    }
+    // With the rule that the number bears, the work of both rounds counts.
+    for rules in &mut federation.rules {
+        rules[0] = job.aggregator();
+    }
+    federation.run(8, 8);
+    assert!(federation.clusters.iter().all(|c| c.outer(0).round() == 2));
+    assert_ne!(federation.clusters[0].outer(0).weights(), before);
 }
 
 fn bytes_came(what: &str) -> bool {

@@ -8,7 +8,6 @@ use crate::data::Dataset;
 use crate::data::Loader;
 use crate::diloco::Cluster;
 use crate::ops::Kernels;
-use crate::shard;
 use crate::shard::Mesh;
 use crate::simulate::Error;
 use crate::simulate::attack::Training;
@@ -37,11 +36,11 @@ impl NeuroLlm {
         kernels: Arc<dyn Kernels>,
         batches: usize,
     ) -> Result<Self, Error> {
-        let (run, parallel) = (scenario.run(), shard::Config::default());
+        let run = scenario.run();
         let mut scenario = scenario.clone();
         scenario.train.batch_sequences = scenario.train.batch_sequences.saturating_mul(batches);
         let wrong = |complaints: Vec<String>| Error::Scenario { complaints };
-        let plan = Plan::new(&scenario.parts(&run, &parallel), dataset.hash()).map_err(wrong)?;
+        let plan = Plan::new(&scenario.parts(&run), dataset.hash()).map_err(wrong)?;
         if dataset.vocab_size() > plan.dims.vocab {
             let needed = dataset.vocab_size();
             let why = format!("model.vocab: {}, but the data has {needed} tokens", plan.dims.vocab);

@@ -9,8 +9,8 @@ use crate::train;
 /// Each as `key: why`.
 pub(super) fn of(scenario: &Scenario) -> Vec<String> {
     let mut wrong = about(scenario);
-    let (run, parallel) = (scenario.run(), shard::Config::default());
-    wrong.extend(train::complaints(&scenario.parts(&run, &parallel)));
+    wrong.extend(train::complaints(&scenario.parts(&scenario.run())));
+    wrong.extend(parallel(&scenario.parallel));
     wrong.extend(scenario.toy.complaints());
     wrong.extend(scenario.network.complaints());
     wrong.extend(scenario.round.complaints());
@@ -40,6 +40,16 @@ fn about(scenario: &Scenario) -> Vec<String> {
         wrong.push("scenario.control: only with scenario.objective = \"neurollm\"".into());
     }
     wrong
+}
+
+/// A simulated cluster is one rank.
+fn parallel(config: &shard::Config) -> Option<String> {
+    let expected = shard::Config { shards: config.shards, ..Default::default() };
+    (*config != expected).then(|| {
+        "parallel: of this table a scenario takes `shards` only; a simulated cluster is one rank, \
+         whose number changes no result"
+            .into()
+    })
 }
 
 fn outer(scenario: &Scenario) -> Vec<String> {

@@ -40,6 +40,8 @@ pub struct Scenario {
     pub data: data::Config,
     /// The arithmetic.
     pub numerics: train::Numerics,
+    /// How a cluster's batch is divided; of this table, only `shards` has a meaning here.
+    pub parallel: shard::Config,
     /// Length of training, and the batch of one cluster.
     pub train: train::Config,
     /// The inner optimizer.
@@ -129,16 +131,12 @@ impl Scenario {
     }
 
     /// The inner training of a cluster, or of all of them as one job.
-    pub fn parts<'a>(
-        &'a self,
-        run: &'a train::Run,
-        parallel: &'a shard::Config,
-    ) -> train::Parts<'a> {
+    pub fn parts<'a>(&'a self, run: &'a train::Run) -> train::Parts<'a> {
         train::Parts {
             run,
             model: &self.model,
             numerics: &self.numerics,
-            parallel,
+            parallel: &self.parallel,
             train: &self.train,
             optim: &self.optim,
         }

@@ -9,6 +9,7 @@ use crate::crypto::PeerId;
 use crate::diloco::Assignment;
 use crate::diloco::Cluster;
 use crate::diloco::Inner;
+use crate::diloco::Moved;
 use crate::diloco::Setup;
 use crate::simulate::Error;
 use crate::simulate::objective::Objective;
@@ -45,7 +46,7 @@ impl<O: Objective> World<'_, O> {
         }
         for (fragment, outer) in self.outers.iter().enumerate() {
             if outer.round() > cluster.outer(fragment).round() {
-                cluster.adopt(fragment, Arc::clone(outer), super::settle::unmoved())?;
+                cluster.adopt(fragment, Arc::clone(outer), Moved::NONE)?;
             }
         }
         cluster.skip(slot.from.saturating_sub(cluster.done()));

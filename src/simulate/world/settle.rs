@@ -32,11 +32,6 @@ pub struct Settlement {
     pub diverged: Option<String>,
 }
 
-/// No outer step.
-pub fn unmoved() -> Moved {
-    Moved { aggregate_norm: 0.0, aggregate_lag1: None, step_norm: 0.0, step_scale: 1.0 }
-}
-
 impl<O: Objective> World<'_, O> {
     /// Judges every update, aggregates those that count, and moves the outer weights.
     pub(super) fn settle(
@@ -58,7 +53,7 @@ impl<O: Objective> World<'_, O> {
         let settled = settle(&mut self.aggregators[slot.fragment], &about, with, &all);
         let mut settlement = Settlement::default();
         let mut outer = Arc::clone(&self.outers[slot.fragment]);
-        let (mut moved, mut aggregate) = (unmoved(), None);
+        let (mut moved, mut aggregate) = (Moved::NONE, None);
         match settled {
             Ok(settled) => {
                 self.compare(slot, entries, (&before, &all, &settled))?;
