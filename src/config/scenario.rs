@@ -12,6 +12,7 @@ use crate::data;
 use crate::diloco;
 use crate::model;
 use crate::optim;
+use crate::shard;
 use crate::simulate;
 use crate::simulate::Scenario;
 use crate::train;
@@ -22,6 +23,7 @@ const SCENARIO: &[Section] = &[
     section::<model::Config>("model"),
     section::<data::Config>("data"),
     section::<train::Numerics>("numerics"),
+    section::<shard::Config>("parallel"),
     section::<train::Config>("train"),
     section::<optim::Config>("optim"),
     section::<simulate::Toy>("toy"),
