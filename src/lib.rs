@@ -24,6 +24,7 @@ pub mod optim;
 pub mod bench;
 
 pub mod checkpoint;
+pub mod export;
 
 pub mod shard;
 

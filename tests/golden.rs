@@ -8,6 +8,7 @@ use half::bf16;
 use neuroshard::backend::cpu::Cpu;
 use neuroshard::backend::cpu::Level;
 use neuroshard::backend::cpu::tc::sum;
+use neuroshard::export::Folder;
 use neuroshard::model::Activations;
 use neuroshard::model::Batch;
 use neuroshard::model::BlockParams;
@@ -17,6 +18,7 @@ use neuroshard::model::Params;
 use neuroshard::model::Passes;
 use neuroshard::ops::Precision;
 use neuroshard::ops::TensorCore;
+use neuroshard::tensor::DType;
 use neuroshard::tensor::Tensor;
 use safetensors::Dtype;
 use safetensors::SafeTensors;
@@ -186,6 +188,32 @@ fn hugging_face_llamas_give_the_references() {
             assert_close(&format!("{name}: {weight}"), &got, &want.data, tolerance);
         });
     }
+}
+
+/// A folder that transformers wrote itself: f16, tied, in several files.
+#[test]
+fn a_folder_of_transformers_gives_its_logits() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/hf-folder");
+    let folder = Folder::open(&dir).unwrap();
+    let dims = folder.model().dims;
+    assert_eq!(folder.dtypes(), [("f16", 20)]);
+    assert_eq!((dims.heads, dims.kv_heads, dims.tied, dims.rope_base), (6, 2, true, 20_000.0));
+    assert_eq!((folder.model().positions, folder.model().end), (40, Some(3)));
+    let said = std::fs::read_to_string(dir.join("logits.json")).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let tokens: Vec<u32> = serde_json::from_value(said["tokens"].clone()).unwrap();
+    let logits: Vec<Vec<f64>> = serde_json::from_value(said["logits"].clone()).unwrap();
+    let mut weights = folder.weights().iter().map(|weight| {
+        let mut tensor = Tensor::zeros(DType::F32, &weight.shape);
+        folder.read(weight, tensor.host_mut()).unwrap();
+        tensor
+    });
+    let params = Params::shapes(&dims).map(|_, _| weights.next().unwrap());
+    let cpu = Cpu::new(Level::best(), 2).unwrap();
+    let model = NeuroLlm::new(&cpu, dims, Precision::F32, params, tokens.len()).unwrap();
+    let got = model.logits(&cpu, &tokens).unwrap();
+    let tolerance = 2.0 * tolerance(Precision::F32, &dims, tokens.len());
+    assert_close("logits of the folder", &got, &logits.concat(), tolerance);
 }
 
 /// Sums of a tensor core, made by rational arithmetic.

@@ -9,7 +9,9 @@ mod data;
 mod device;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
+mod import;
 mod launch;
 mod logits;
 mod model;
@@ -60,6 +62,10 @@ enum Command {
     Generate(generate::Args),
     /// Prints a checkpoint's logits as JSON, to compare with other tools.
     Logits(logits::Args),
+    /// Writes a checkpoint's model as a folder for Hugging Face's transformers.
+    Export(export::Args),
+    /// Makes a run of a Hugging Face folder, to ask or to train on.
+    Import(import::Args),
     /// Shows runs and simulations as one page of HTML.
     Report(report::Args),
     /// Prints what of a GPU machine is here, and what each missing thing costs.
@@ -107,6 +113,8 @@ pub fn run() -> ExitCode {
         Command::Eval(args) => eval::run(&args, out),
         Command::Generate(args) => generate::run(&args, out),
         Command::Logits(args) => logits::run(&args, out),
+        Command::Export(args) => export::run(&args, out),
+        Command::Import(args) => import::run(&args, out),
         Command::Report(args) => report::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Launch(command) => launch::run(&command, out),

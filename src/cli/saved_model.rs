@@ -48,11 +48,16 @@ impl SavedModel {
     /// Finds and checks the checkpoint, without its tensors.
     pub fn open(args: &SavedArgs) -> Result<Self, Failure> {
         let saved = find(&args.checkpoint)?;
+        Self::of(saved, args.device.open()?)
+    }
+
+    /// The model of `saved`, to be computed by `kernels`.
+    pub fn of(saved: Saved, kernels: Arc<dyn Kernels>) -> Result<Self, Failure> {
         let place = format!("{} (its run file)", saved.path().display());
         let config = RunConfig::from_text(&place, &saved.manifest().config, &[])?;
         let dims = saved_dims(&saved)?;
         saved.expect(&[Group::Weights], &expected_weights(&dims))?;
-        Ok(Self { kernels: args.device.open()?, saved, config, dims })
+        Ok(Self { saved, kernels, config, dims })
     }
 
     /// What it computes in, and on what: the profile is the run's, and part of every result.

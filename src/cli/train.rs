@@ -220,7 +220,7 @@ impl Args {
 }
 
 /// Whether the model has a row for every token of the data.
-fn check_vocab(vocab: usize, dataset: &Dataset) -> Result<(), Failure> {
+pub fn check_vocab(vocab: usize, dataset: &Dataset) -> Result<(), Failure> {
     let needed = dataset.vocab_size();
     if vocab >= needed {
         return Ok(());

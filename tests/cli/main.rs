@@ -5,6 +5,7 @@ mod bad_files;
 mod bench;
 mod commands;
 mod full_disk;
+mod hugging_face;
 mod interrupted;
 mod killed_ranks;
 mod launch;
