@@ -54,6 +54,9 @@ step "the check of GPU machines, dry, on the CPU"
 cargo build --locked
 NEUROSHARD_BIN=${CARGO_TARGET_DIR:-target}/debug/neuroshard scripts/gpu_check.sh --dry-run --out target/gpu-check --minutes 10
 
+step "folders for Hugging Face's transformers, where Python has them"
+scripts/test-hf.sh "${CARGO_TARGET_DIR:-target}/debug/neuroshard"
+
 step "benches, once each, as tests"
 cargo test --locked --benches
 
