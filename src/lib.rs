@@ -34,6 +34,7 @@ pub mod diloco;
 
 pub mod launch;
 pub mod report;
+pub mod watch;
 
 pub mod simulate;
 

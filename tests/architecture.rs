@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["shard"],
     &["train"],
     &["audit", "diloco", "gossip"],
-    &["launch", "node", "report"],
+    &["launch", "node", "report", "watch"],
     &["simulate"],
     &["config"],
     &["cli"],

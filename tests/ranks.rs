@@ -72,6 +72,7 @@ fn run_rank(
         loader: &loader,
         folder: RunFolder::at(dir),
         config: config.to_toml().unwrap(),
+        metrics: config.metrics.clone(),
         attachments: Vec::new(),
         start,
         peak_flops: None,

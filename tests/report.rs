@@ -155,7 +155,7 @@ fn training_runs_are_compared() {
         assert!(html.contains(words), "no {words}");
     }
     // Nobody logged these.
-    assert!(!html.contains("Model FLOP utilization") && !html.contains("Memory"));
+    assert!(!html.contains("Model FLOP utilization") && !html.contains("Memory</figcaption>"));
     assert!(!html.contains("NaN"));
 }
 
@@ -243,6 +243,13 @@ fn the_command_writes_the_page_or_says_why_not() {
         assert!(run("run").status.success());
         assert!(fs::read_to_string(&out).unwrap().contains("<title>my page</title>"));
     }
+    let folder = Command::new(env!("CARGO_BIN_EXE_neuroshard"))
+        .args(["report", "--out"])
+        .args([dir.path(), &dir.path().join("run")])
+        .output()
+        .expect("the program starts");
+    assert_eq!(folder.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&folder.stderr).contains("is a folder; name a file"));
     let failed = run("missing");
     assert_eq!(failed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&failed.stderr).contains("missing"));

@@ -70,6 +70,7 @@ fn run_with(
         loader: &loader,
         folder: RunFolder::at(dir),
         config: config.to_toml().unwrap(),
+        metrics: config.metrics.clone(),
         attachments: Vec::new(),
         start,
         peak_flops: None,

@@ -1,9 +1,9 @@
-//! `neuroshard doctor`: what of a GPU machine and of a cluster is here, and what each missing thing costs.
+//! `neuroshard doctor`: what of a machine, its GPUs and a cluster is here, and what each missing thing costs.
 
 use std::fmt;
 
 use super::output::Stdout;
-use super::{Ending, Failure};
+use super::{Ending, Failure, machine};
 use crate::backend::cuda::cublaslt;
 use crate::backend::cuda::door::Fault;
 use crate::backend::cuda::driver;
@@ -21,6 +21,9 @@ pub struct Args {}
 
 /// Prints one line for each thing; what is missing is no failure.
 pub fn run(_: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
+    for (what, words) in machine::lines() {
+        out.line(there(what, words))?;
+    }
     driver(out)?;
     kernels(out)?;
     cublaslt(out)?;

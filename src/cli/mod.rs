@@ -14,6 +14,7 @@ mod generate;
 mod import;
 mod launch;
 mod logits;
+mod machine;
 mod model;
 mod output;
 mod plan;
@@ -24,6 +25,7 @@ mod saved_model;
 mod simulate;
 mod summary;
 mod train;
+mod watch;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -66,9 +68,11 @@ enum Command {
     Export(export::Args),
     /// Makes a run of a Hugging Face folder, to ask or to train on.
     Import(import::Args),
+    /// Shows a run as it goes: losses, speed, time to the end. q quits.
+    Watch(watch::Args),
     /// Shows runs and simulations as one page of HTML.
     Report(report::Args),
-    /// Prints what of a GPU machine is here, and what each missing thing costs.
+    /// Prints what this machine has and how fast it is, and what each missing thing costs.
     Doctor(doctor::Args),
     /// Writes and submits jobs for a cluster's scheduler.
     #[command(subcommand)]
@@ -115,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Logits(args) => logits::run(&args, out),
         Command::Export(args) => export::run(&args, out),
         Command::Import(args) => import::run(&args, out),
+        Command::Watch(args) => watch::run(&args, out),
         Command::Report(args) => report::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Launch(command) => launch::run(&command, out),

@@ -25,6 +25,14 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let html = report::html(&args.folders, &args.title)?;
+    if args.out.is_dir() {
+        return Err(format!(
+            "--out {} is a folder; name a file, such as {}",
+            args.out.display(),
+            args.out.join("report.html").display()
+        )
+        .into());
+    }
     write(&args.out, &html).map_err(|e| format!("cannot write {}: {e}", args.out.display()))?;
     out.line(format_args!(
         "report       {} ({} kB)",
@@ -39,6 +47,9 @@ fn write(path: &Path, html: &str) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".unfinished");
     let unfinished = path.with_file_name(name);
-    fs::write(&unfinished, html)?;
-    fs::rename(&unfinished, path)
+    let written = fs::write(&unfinished, html).and_then(|()| fs::rename(&unfinished, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
 }

@@ -112,6 +112,7 @@ fn train(
         loader: &loader,
         folder: folder.clone(),
         config: config.to_toml()?,
+        metrics: config.metrics.clone(),
         attachments: attachments(&dataset),
         start,
         peak_flops: Some(peak),

@@ -20,13 +20,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend;
 use crate::data;
+use crate::metrics;
 use crate::model;
 use crate::optim;
 use crate::shard;
 use crate::train;
 use document::Document;
 
-/// What a run file says: `[run] [model] [data] [numerics] [device] [parallel] [train] [optim]`.
+/// What a run file says: `[run] [model] [data] [numerics] [device] [parallel] [train] [optim] [metrics]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
@@ -46,6 +47,8 @@ pub struct RunConfig {
     pub train: train::Config,
     /// The optimizer.
     pub optim: optim::Config,
+    /// What is recorded.
+    pub metrics: metrics::Config,
 }
 
 impl RunConfig {

@@ -11,6 +11,7 @@ use super::fields::fields_of;
 use super::nearest::nearest;
 use crate::backend;
 use crate::data;
+use crate::metrics;
 use crate::model;
 use crate::optim;
 use crate::shard;
@@ -36,6 +37,7 @@ pub const RUN: &[Section] = &[
     section::<shard::Config>("parallel"),
     section::<train::Config>("train"),
     section::<optim::Config>("optim"),
+    section::<metrics::Config>("metrics"),
 ];
 
 /// The table that `T` owns, called `name`.

@@ -226,9 +226,9 @@ fn class(index: usize) -> String {
 
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 290.0;
-const LEFT: f64 = 60.0;
+const LEFT: f64 = 68.0;
 const TOP: f64 = 8.0;
-const PLOT_WIDTH: f64 = 400.0;
+const PLOT_WIDTH: f64 = 392.0;
 const PLOT_HEIGHT: f64 = 240.0;
 /// Marks of missing values that a line has at most.
 const MAX_MARKS: usize = 40;

@@ -15,6 +15,7 @@ pub use axis::Scale;
 pub use chart::Axis;
 pub use chart::Chart;
 pub use chart::Series;
+pub use number::duration;
 pub use number::number;
 pub use number::si;
 pub use style::STYLE;

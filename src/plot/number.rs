@@ -22,7 +22,22 @@ pub fn number(x: f64, digits: usize) -> String {
     let behind = digits as i32 - 1 - power;
     match (-4..=6).contains(&power) {
         true => trimmed(format!("{x:.*}", behind.max(0) as usize)),
-        false => format!("{x:.*e}", digits.saturating_sub(1)),
+        false => {
+            let text = format!("{x:.*e}", digits.saturating_sub(1));
+            let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+            format!("{}e{power}", trimmed(digits.to_owned()))
+        }
+    }
+}
+
+/// `1 h 02 min`, `3 min 04 s`, `5.2 s`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    match whole {
+        0..60 => format!("{} s", number(seconds, 3)),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        3600..86_400 => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+        _ => format!("{} d {:02} h", whole / 86_400, whole / 3600 % 24),
     }
 }
 
@@ -58,13 +73,26 @@ mod tests {
         for (x, expected) in [
             (3.24159, "3.242"),
             (0.00012345, "0.0001234"),
-            (1.2e-9, "1.200e-9"),
+            (1.2e-9, "1.2e-9"),
             (123456.0, "123456"),
-            (1e9, "1.000e9"),
+            (1e9, "1e9"),
             (-0.5, "-0.5"),
             (f64::NAN, "NaN"),
         ] {
             assert_eq!(number(x, 4), expected);
+        }
+    }
+
+    #[test]
+    fn durations_read_well() {
+        for (seconds, expected) in [
+            (0.0, "0 s"),
+            (5.24, "5.24 s"),
+            (184.0, "3 min 04 s"),
+            (3725.0, "1 h 02 min"),
+            (90_000.0, "1 d 01 h"),
+        ] {
+            assert_eq!(duration(seconds), expected);
         }
     }
 }

@@ -9,6 +9,7 @@ pub const STYLE: &str = "\
 --panel:#1d232a;--c0:#4da6e8;--c1:#ff8a3d;--c2:#2fc79b;--c3:#e59cc8;--c4:#ffbf47;--c5:#9bd4ff;\
 --c6:#ffffff;--c7:#d8cc3c}}\
 .chart svg{display:block;width:100%;height:auto;font:12.5px system-ui,Helvetica,Arial,sans-serif}\
+@media(max-width:520px){.chart svg{font-size:15px}}\
 .chart svg text{fill:var(--muted)}.chart .grid{stroke:var(--grid)}.chart .frame{stroke:var(--muted)}\
 .chart .l{fill:none;stroke-width:1.6;stroke-linejoin:round}.chart .b{stroke:none;opacity:.18}\
 .chart .ref{stroke:var(--muted);stroke-dasharray:2 3}\

@@ -1,6 +1,9 @@
 //! The runs in a folder.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -53,6 +56,52 @@ fn search(path: &Path, depth: usize, found: &mut Vec<Folder>) -> Result<(), Erro
     inside.iter().try_for_each(|path| search(path, depth - 1, found))
 }
 
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Training(path) | Self::Simulation(path) => path,
+        }
+    }
+}
+
+/// Leaves each folder once, however it was named.
+pub(super) fn without_repeats(folders: &mut Vec<Folder>) {
+    let mut seen = BTreeSet::new();
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    folders.retain(|folder| seen.insert(real(folder.path())));
+}
+
+/// What each is called: the name of its folder, with as many of the folders around it as tell it apart.
+pub(super) fn names(folders: &[Folder]) -> Vec<String> {
+    let real = |folder: &Folder| {
+        let path = folder.path();
+        path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    };
+    let paths: Vec<PathBuf> = folders.iter().map(real).collect();
+    let mut parts = vec![1; paths.len()];
+    loop {
+        let names: Vec<_> = paths.iter().zip(&parts).map(|(path, n)| ending(path, *n)).collect();
+        let mut count = BTreeMap::new();
+        names.iter().for_each(|name| *count.entry(name.as_str()).or_insert(0) += 1);
+        let mut is_clear = true;
+        for ((name, path), n) in names.iter().zip(&paths).zip(&mut parts) {
+            if count[name.as_str()] > 1 && *n < path.components().count() {
+                (*n, is_clear) = (*n + 1, false);
+            }
+        }
+        if is_clear {
+            return names;
+        }
+    }
+}
+
+/// The last `count` parts of a path.
+fn ending(path: &Path, count: usize) -> String {
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
+    let parts: Vec<_> = parts.map(|part| part.as_os_str().to_string_lossy()).collect();
+    parts[parts.len().saturating_sub(count)..].join("/")
+}
+
 /// How deep runs are looked for.
 const DEPTH: usize = 4;
 
@@ -82,5 +131,18 @@ mod tests {
         assert!(
             folders(&at("missing"), &mut found).unwrap_err().to_string().contains("cannot read")
         );
+    }
+
+    #[test]
+    fn runs_are_told_apart_and_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| Folder::Training(dir.path().join(name));
+        for name in ["x/run", "y/run", "y/other"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let mut folders = vec![at("x/run"), at("y/run"), at("y/../x/run"), at("y/other")];
+        without_repeats(&mut folders);
+        assert_eq!(names(&folders), ["x/run", "y/run", "other"]);
+        assert!(names(&[]).is_empty());
     }
 }

@@ -31,11 +31,13 @@ pub fn html(paths: &[PathBuf], title: &str) -> Result<String, Error> {
     for path in paths {
         find::folders(path, &mut folders)?;
     }
+    find::without_repeats(&mut folders);
+    let names = find::names(&folders);
     let (mut trained, mut simulated) = (Vec::new(), Vec::new());
-    for folder in folders {
+    for (folder, name) in folders.iter().zip(names) {
         match folder {
-            Folder::Training(path) => trained.push(training::Run::read(&path)?),
-            Folder::Simulation(path) => simulated.push(simulation::Run::read(&path)?),
+            Folder::Training(path) => trained.push(training::Run::read(path, name)?),
+            Folder::Simulation(path) => simulated.push(simulation::Run::read(path, name)?),
         }
     }
     let mut page = Page::new(title);

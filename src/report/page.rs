@@ -154,7 +154,7 @@ figcaption{font-weight:600;margin-bottom:4px}.empty{color:var(--muted)}\
 .legend b{font-weight:600;color:var(--muted)}\
 .scroll{overflow-x:auto;margin:.6em 0}table{border-collapse:collapse;font-size:13px}\
 th,td{padding:4px 9px;border:1px solid var(--grid);text-align:left;vertical-align:top}\
-th{background:var(--panel);font-weight:600}td{white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}\
+th{background:var(--panel);font-weight:600}th,td{white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}\
 .warn{border-left:4px solid var(--c4);padding:6px 10px 6px 28px;background:var(--panel);margin:.6em 0;overflow-wrap:anywhere}\
 details{margin:.5em 0}summary{cursor:pointer;overflow-wrap:anywhere}\
 pre{background:var(--panel);border:1px solid var(--grid);border-radius:6px;padding:10px;overflow-x:auto;font-size:12.5px}\

@@ -14,7 +14,7 @@ use super::rounds::Rounds;
 /// A result folder.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// The name of its folder.
+    /// What its folder is called on the page.
     pub name: String,
     /// Its exchanges.
     pub rounds: Rounds,
@@ -31,9 +31,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Reads what is in the folder.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    /// Reads what is in the folder, which the page calls `name`.
+    pub fn read(path: &Path, name: String) -> Result<Self, Error> {
         let rounds = Rounds::read(&path.join("rounds.jsonl"))?;
         let mut complaints = rounds.complaints.clone();
         let text = fs::read_to_string(path.join("scenario.toml"));
@@ -166,19 +165,19 @@ mod tests {
             |loss: &str| format!("{{\"time_s\":1,\"train_loss\":{loss},\"eval_loss\":{loss}}}\n");
         let write = |text: &str| fs::write(dir.path().join("rounds.jsonl"), text).unwrap();
         write(&(row("4.5") + &row("4.0")));
-        let run = Run::read(dir.path()).unwrap();
+        let run = Run::read(dir.path(), "run".into()).unwrap();
         assert_eq!((run.final_loss(), run.hash()), (Some(4.0), None));
         let all = run.complaints.join("\n");
         for word in ["scenario.toml", "summary.json", "tokens", "bytes_up", "utilization"] {
             assert!(all.contains(word), "{word}: {all}");
         }
         write(&(row("4.5") + &row("null")));
-        assert_eq!(Run::read(dir.path()).unwrap().final_loss(), Some(f64::INFINITY));
+        assert_eq!(Run::read(dir.path(), "run".into()).unwrap().final_loss(), Some(f64::INFINITY));
         fs::write(dir.path().join("summary.json"), "{\"ending\":\"finished\",\"eval_loss\":3.5}")
             .unwrap();
         write(&row("4.5"));
-        assert_eq!(Run::read(dir.path()).unwrap().final_loss(), Some(3.5));
+        assert_eq!(Run::read(dir.path(), "run".into()).unwrap().final_loss(), Some(3.5));
         fs::write(dir.path().join("summary.json"), "{\"ending\":\"diverged\"}").unwrap();
-        assert_eq!(Run::read(dir.path()).unwrap().final_loss(), Some(f64::INFINITY));
+        assert_eq!(Run::read(dir.path(), "run".into()).unwrap().final_loss(), Some(f64::INFINITY));
     }
 }

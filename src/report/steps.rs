@@ -1,60 +1,11 @@
 //! `metrics.jsonl` of a training run.
 
-use std::borrow::Cow;
 use std::path::Path;
-
-use serde::Deserialize;
 
 use super::Error;
 use super::lines::Lines;
-
-/// A line of the file. What is not there, or null (as JSON writes what is no number), is none.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Line {
-    kind: Kind,
-    #[serde(default)]
-    pub step: Option<f64>,
-    #[serde(default)]
-    pub loss: Option<f64>,
-    #[serde(default)]
-    pub lr: Option<f64>,
-    #[serde(default)]
-    pub grad_norm: Option<f64>,
-    #[serde(default)]
-    pub tokens: Option<f64>,
-    #[serde(default)]
-    pub step_ms: Option<f64>,
-    #[serde(default)]
-    pub tokens_per_s: Option<f64>,
-    #[serde(default)]
-    pub mfu: Option<f64>,
-    #[serde(default)]
-    pub memory_bytes: Option<f64>,
-    #[serde(default)]
-    pub eval_ms: Option<f64>,
-    #[serde(default)]
-    pub skipped: Option<bool>,
-}
-
-/// What a line tells of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Step,
-    Eval,
-    /// Something that this program does not know.
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Kind {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let word = Cow::<'de, str>::deserialize(from)?;
-        Ok(match word.as_ref() {
-            "step" => Self::Step,
-            "eval" => Self::Eval,
-            _ => Self::Other,
-        })
-    }
-}
+use crate::metrics::Kind;
+use crate::metrics::Line;
 
 /// What a file tells, over tokens and seconds.
 #[derive(Debug, Default)]

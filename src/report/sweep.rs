@@ -19,11 +19,11 @@ use super::simulation::HONEST;
 use super::simulation::LIARS;
 use super::simulation::PEERS;
 use super::simulation::Run;
-use super::training::duration;
 use crate::plot::Axis;
 use crate::plot::Chart;
 use crate::plot::Scale;
 use crate::plot::Series;
+use crate::plot::duration;
 use crate::plot::number;
 use crate::plot::si;
 
@@ -93,6 +93,10 @@ fn numbers(cell: &Cell<'_>, baseline: Option<&Cell<'_>>) -> Vec<page::Cell> {
 fn maps(cells: &[Cell<'_>], keys: &[String], page: &mut Page) {
     let attacked = cells.iter().any(|c| difference::value(c.settings, ATTACK) != HONEST);
     if cells.len() < 2 || !attacked || cells.iter().all(|c| c.settings.is_empty()) {
+        return;
+    }
+    // Without an honest run a map would be of question marks only.
+    if cells.iter().all(|cell| cell.baseline(cells, keys).is_none()) {
         return;
     }
     let of = |keep: &dyn Fn(&str) -> bool| -> Vec<String> {

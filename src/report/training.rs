@@ -10,12 +10,13 @@ use super::difference;
 use super::difference::Flat;
 use super::page::Cell;
 use super::page::Page;
-use super::steps::Line;
 use super::steps::Steps;
+use crate::metrics::Line;
 use crate::plot::Axis;
 use crate::plot::Chart;
 use crate::plot::Scale;
 use crate::plot::Series;
+use crate::plot::duration;
 use crate::plot::number;
 use crate::plot::si;
 
@@ -24,6 +25,8 @@ use crate::plot::si;
 pub(super) struct Run {
     name: String,
     steps: Steps,
+    /// What it ran on.
+    device: String,
     /// Text of `config.toml`, and its settings.
     text: Option<String>,
     settings: Flat,
@@ -31,9 +34,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Reads what is in the folder.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    /// Reads what is in the folder, which the page calls `name`.
+    pub fn read(path: &Path, name: String) -> Result<Self, Error> {
         let steps = Steps::read(&path.join("metrics.jsonl"))?;
         let mut complaints: Vec<String> =
             steps.complaints.iter().map(|why| format!("{name}: {why}")).collect();
@@ -47,8 +49,16 @@ impl Run {
                 Flat::new()
             }
         };
-        Ok(Self { name, steps, text: text.ok(), settings, complaints })
+        let device = device(&path.join("device.json"));
+        Ok(Self { name, steps, device, text: text.ok(), settings, complaints })
     }
+}
+
+/// What the run says that it computes on; runs of older programs say nothing.
+fn device(path: &Path) -> String {
+    let read = || -> Option<Table> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
+    let device = read().and_then(|table| table.get("device")?.as_str().map(str::to_owned));
+    device.unwrap_or_else(|| difference::NONE.to_owned())
 }
 
 /// A column of the steps.
@@ -108,9 +118,9 @@ pub(super) fn show(runs: &[Run], page: &mut Page) {
         chart(
             "Model FLOP utilization",
             "tokens",
-            "part of the device's peak",
+            "% of the device's peak",
             Scale::Linear,
-            over_tokens(|l| l.mfu),
+            over_tokens(|l| l.mfu.map(|part| 100.0 * part)),
         ),
         chart("Memory", "tokens", "bytes", Scale::Linear, over_tokens(|l| l.memory_bytes)),
     ];
@@ -154,7 +164,10 @@ fn table(runs: &[Run], varying: &[String], page: &mut Page) {
         "perplexity",
         "time",
         "tokens/s",
+        "MFU",
+        "memory",
         "skipped",
+        "device",
     ]);
     let rows: Vec<_> = runs
         .iter()
@@ -162,6 +175,7 @@ fn table(runs: &[Run], varying: &[String], page: &mut Page) {
             let mut row = vec![Cell::words(&run.name)];
             row.extend(shown.iter().map(|key| Cell::words(difference::value(&run.settings, key))));
             row.extend(numbers(&run.steps));
+            row.push(Cell::words(&run.device));
             row
         })
         .collect();
@@ -169,6 +183,10 @@ fn table(runs: &[Run], varying: &[String], page: &mut Page) {
     if varying.len() > shown.len() {
         page.text(&format!("The runs differ in {} settings; the first are shown.", varying.len()));
     }
+}
+
+fn or_none(words: Option<String>) -> Cell {
+    Cell::number(words.unwrap_or_else(|| difference::NONE.to_owned()))
 }
 
 fn numbers(steps: &Steps) -> Vec<Cell> {
@@ -181,6 +199,12 @@ fn numbers(steps: &Steps) -> Vec<Cell> {
     let tokens = last.and_then(|step| step.0.tokens);
     let held_out = steps.evals.last().and_then(|eval| eval.0.loss);
     let skipped = steps.steps.iter().filter(|step| step.0.skipped == Some(true)).count();
+    let known = |of: Column| {
+        steps.steps.iter().filter_map(move |step| of(&step.0)).filter(|x| x.is_finite())
+    };
+    let mfu = known(|l| l.mfu).fold((0.0, 0.0), |(sum, count), x| (sum + x, count + 1.0));
+    let mfu = (mfu.1 > 0.0).then(|| format!("{}%", number(100.0 * mfu.0 / mfu.1, 3)));
+    let memory = known(|l| l.memory_bytes).reduce(f64::max).map(|bytes| si(bytes, "B"));
     let rate = tokens.zip(seconds).filter(|(_, s)| *s > 0.0).map(|(t, s)| si(t / s, ""));
     vec![
         Cell::number(last.and_then(|step| step.0.step).unwrap_or(0.0).to_string()),
@@ -189,20 +213,11 @@ fn numbers(steps: &Steps) -> Vec<Cell> {
         of(held_out),
         of(held_out.map(f64::exp)),
         Cell::number(seconds.map_or(difference::NONE.to_owned(), duration)),
-        Cell::number(rate.unwrap_or_else(|| difference::NONE.to_owned())),
+        or_none(rate),
+        or_none(mfu),
+        or_none(memory),
         Cell::number(skipped.to_string()),
     ]
-}
-
-/// `1 h 02 min`, `3 min 04 s`, `5.2 s`.
-pub(super) fn duration(seconds: f64) -> String {
-    let whole = seconds.round().max(0.0) as u64;
-    match whole {
-        0..60 => format!("{} s", number(seconds, 3)),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        3600..86_400 => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
-        _ => format!("{} d {:02} h", whole / 86_400, whole / 3600 % 24),
-    }
 }
 
 /// Settings files shown at most.
@@ -210,21 +225,3 @@ const MAX_TEXTS: usize = 20;
 
 /// Columns of settings at most.
 const MAX_COLUMNS: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_well() {
-        for (seconds, expected) in [
-            (0.0, "0 s"),
-            (5.24, "5.24 s"),
-            (184.0, "3 min 04 s"),
-            (3725.0, "1 h 02 min"),
-            (90_000.0, "1 d 01 h"),
-        ] {
-            assert_eq!(duration(seconds), expected);
-        }
-    }
-}

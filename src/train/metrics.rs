@@ -46,6 +46,9 @@ pub struct StepRecord {
     pub gflops: f64,
     /// That over the peak of the device, if it is known.
     pub mfu: Option<f64>,
+    /// Memory in use by the first rank, if the system tells: of its GPU, what the run took; else what
+    /// its process has resident.
+    pub memory_bytes: Option<u64>,
 }
 
 /// An evaluation on held-out data.
@@ -61,6 +64,43 @@ pub struct EvalRecord {
     pub eval_tokens: u64,
     /// Duration.
     pub eval_ms: f64,
+}
+
+impl Record {
+    /// Its step.
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::Step(step) => step.step,
+            Self::Eval(eval) => eval.step,
+        }
+    }
+
+    /// Its numbers by the names that TensorBoard shows; what stands before a slash is a group.
+    pub fn scalars(&self) -> Vec<(&'static str, f64)> {
+        let known = |name, x: Option<f64>| x.map(|x| (name, x));
+        match self {
+            Self::Step(step) => [
+                Some(("train/loss", step.loss)),
+                Some(("train/learning_rate", step.lr)),
+                Some(("train/gradient_norm", step.grad_norm)),
+                Some(("train/skipped", f64::from(u8::from(step.skipped)))),
+                Some(("train/tokens", step.tokens as f64)),
+                Some(("speed/tokens_per_s", step.tokens_per_s)),
+                Some(("speed/step_ms", step.step_ms)),
+                Some(("speed/exchange_ms", step.exchange_ms)),
+                known("speed/mfu", step.mfu),
+                known("memory/bytes", step.memory_bytes.map(|bytes| bytes as f64)),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            Self::Eval(eval) => vec![
+                ("eval/loss", eval.loss),
+                ("eval/perplexity", eval.perplexity),
+                ("eval/ms", eval.eval_ms),
+            ],
+        }
+    }
 }
 
 /// The file, open for appending.

@@ -15,6 +15,7 @@ mod folder;
 mod guard;
 mod heldout;
 mod library;
+mod memory;
 mod metrics;
 mod neighbours;
 mod non_finite;

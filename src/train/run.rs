@@ -10,6 +10,7 @@ use super::agree::{agree, same};
 use super::evaluate::{Evaluated, Evaluation, evaluate};
 use super::folder::DeviceRecord;
 use super::guard::Decision;
+use super::memory::MemoryGauge;
 use super::metrics::{EvalRecord, Log, Record, StepRecord};
 use super::observer::{Event, Observer};
 use super::pace::Pace;
@@ -24,6 +25,8 @@ use crate::collective::Communicator;
 use crate::crypto::Hash;
 use crate::data::Batch;
 use crate::data::Loader;
+use crate::metrics::Config as MetricsConfig;
+use crate::metrics::EventFile;
 use crate::ops::Kernels;
 use crate::shard::Mesh;
 
@@ -44,6 +47,8 @@ pub struct Setup<'a> {
     pub folder: RunFolder,
     /// The settings in force, as TOML.
     pub config: String,
+    /// What is recorded beside `metrics.jsonl`.
+    pub metrics: MetricsConfig,
     /// Files that travel with every checkpoint.
     pub attachments: Vec<Attachment>,
     /// What the folder may hold.
@@ -113,6 +118,9 @@ struct Running<'a, 'o> {
     trainer: Trainer,
     /// The rank that speaks has it.
     log: Option<Log>,
+    /// The same for TensorBoard, if it was asked for.
+    events: Option<EventFile>,
+    memory: MemoryGauge,
     saver: Saver,
     pace: Pace,
     /// What all ranks together have asked for.
@@ -128,6 +136,7 @@ impl<'a, 'o> Running<'a, 'o> {
         world.set_patience(pace.patience_with_disks());
         let found = open_folder(&setup, observer)?;
         let (kernels, plan, mesh) = (setup.kernels.clone(), setup.plan, &setup.mesh);
+        let memory = MemoryGauge::new(kernels.as_ref());
         let trainer = match &found {
             None => Trainer::new(kernels, plan, mesh, setup.layers.clone()),
             Some(saved) => {
@@ -142,6 +151,7 @@ impl<'a, 'o> Running<'a, 'o> {
         let trainer = agree(world.as_ref(), trainer)?;
         let done = trainer.done();
         let log = agree(world.as_ref(), open_log(&setup, done))?;
+        let events = agree(world.as_ref(), open_events(&setup, done))?;
         let logged = metrics::last_eval_step(&setup.folder.metrics());
         let found = found.map(|saved| (done, saved.path().to_owned()));
         let saver = Saver::new(&setup, &trainer, &pace, found)?;
@@ -152,6 +162,8 @@ impl<'a, 'o> Running<'a, 'o> {
             observer,
             trainer,
             log,
+            events,
+            memory,
             saver,
             pace,
             votes,
@@ -203,7 +215,7 @@ impl<'a, 'o> Running<'a, 'o> {
     }
 
     /// The line of a step that took so long, reading its batch included.
-    fn record(&self, outcome: &StepOutcome, took: Duration) -> StepRecord {
+    fn record(&mut self, outcome: &StepOutcome, took: Duration) -> StepRecord {
         let (plan, seconds) = (self.setup.plan, took.as_secs_f64());
         let tokens_per_s = plan.tokens_per_step as f64 / seconds;
         let flops_per_token = plan.dims.flops_per_token_strict(plan.train.seq_len);
@@ -221,6 +233,7 @@ impl<'a, 'o> Running<'a, 'o> {
             tokens_per_s,
             gflops: flops / 1e9,
             mfu: self.setup.peak_flops.map(|peak| flops / peak_of_all(peak)),
+            memory_bytes: self.memory.bytes(self.setup.kernels.as_ref()),
         }
     }
 
@@ -294,8 +307,14 @@ impl<'a, 'o> Running<'a, 'o> {
     }
 
     fn append(&mut self, record: &Record) -> Result<(), Error> {
-        let Some(log) = &mut self.log else { return Ok(()) };
-        log.append(record).map_err(Error::file("write", log.path()))
+        if let Some(log) = &mut self.log {
+            log.append(record).map_err(Error::file("write", log.path()))?;
+        }
+        if let Some(events) = &mut self.events {
+            let written = events.append(record.step(), &record.scalars());
+            written.map_err(Error::file("write", events.path()))?;
+        }
+        Ok(())
     }
 }
 
@@ -341,6 +360,16 @@ fn open_log(setup: &Setup<'_>, done: u64) -> Result<Option<Log>, Error> {
     setup.folder.write_device(&device_record(setup))?;
     let path = setup.folder.metrics();
     Log::resume(&path, done).map(Some).map_err(Error::file("open", &path))
+}
+
+/// A TensorBoard file for the steps after `done`: on the rank that speaks, if it is asked for.
+fn open_events(setup: &Setup<'_>, done: u64) -> Result<Option<EventFile>, Error> {
+    if !setup.mesh.is_speaker() || !setup.metrics.tensorboard {
+        return Ok(None);
+    }
+    let folder = setup.folder.path();
+    let new = EventFile::create(folder, done + 1);
+    new.map(Some).map_err(Error::file("create an event file in", folder))
 }
 
 /// What this rank computes on, and what its kernels have decided until now.

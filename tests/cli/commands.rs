@@ -109,7 +109,7 @@ fn the_commands_answer(profile: &str) {
 #[test]
 fn doctor_looks_at_everything_and_says_what_lacks_cost() {
     let ran = neuroshard(&["doctor"]).ok();
-    for what in ["cuBLASLt ", "NCCL ", "MPI ", "emulator "] {
+    for what in ["CPU ", "level ", "memory ", "speed ", "cuBLASLt ", "NCCL ", "MPI ", "emulator "] {
         assert!(ran.stdout.lines().any(|line| line.starts_with(what)), "{what}: {}", ran.stdout);
     }
     let missing = ran.stdout.lines().filter(|line| line.contains("missing: ")).count();

@@ -12,3 +12,5 @@ mod launch;
 mod plan;
 mod process;
 mod simulate;
+mod tensorboard;
+mod watch;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 /// Lines of the metrics file without what tells of the machine.
 pub fn metrics(dir: &Path) -> Vec<String> {
-    let timed = ["step_ms", "exchange_ms", "tokens_per_s", "gflops", "mfu", "eval_ms"];
+    let timed =
+        ["step_ms", "exchange_ms", "tokens_per_s", "gflops", "mfu", "memory_bytes", "eval_ms"];
     let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
     text.lines()
         .map(|line| {
