@@ -35,6 +35,9 @@ scripts/build-emulator.sh
 step "tests"
 cargo test --locked
 
+step "pages in a real browser"
+NEUROSHARD_BIN=${CARGO_TARGET_DIR:-target}/debug/neuroshard scripts/test-pages.sh
+
 step "fuzzing"
 scripts/fuzz.sh 30
 
