@@ -17,9 +17,9 @@ pub struct Config {
     /// are, what the ledger bears.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faulty: Option<usize>,
-    /// What becomes of long updates before anything else: `none`, `median` (to the median norm)
-    /// or `adaptive` (as many as f liars could matter, to the longest of the others). Default
-    /// `median`.
+    /// What becomes of norms before anything else: `none`, `median` (long updates are shortened to
+    /// the median norm), `adaptive` (as many as f liars could matter, to the longest of the
+    /// others) or `equal` (all get the median norm). Default `equal`.
     pub clip: Clip,
     /// What every update becomes before the rule: `none`, `nearest` (the mean of its n - f nearest)
     /// or `buckets` (the mean of a bucket, drawn anew each round). Default `nearest`.
@@ -89,17 +89,20 @@ pub enum Rule {
     TrustWeighted,
 }
 
-/// What becomes of long updates.
+/// What becomes of norms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Clip {
     /// Nothing.
     None,
-    /// They are shortened to the lower median of all norms.
-    #[default]
+    /// Long updates are shortened to the lower median of all norms.
     Median,
     /// The `floor(2 f (n - f) / n)` longest are shortened to the longest of the others.
     Adaptive,
+    /// All get the lower median of all norms, so that distances are those of directions: a liar
+    /// whose update is short is everybody's neighbour otherwise.
+    #[default]
+    Equal,
 }
 
 /// What every update becomes before the rule.

@@ -23,18 +23,29 @@ pub(super) struct Points {
 /// * `median`: norms above the lower median are clipped to it (Templar; arXiv:2603.08163).
 /// * `adaptive`: the `floor(2 f (n - f) / n)` largest are clipped to the largest of the others
 ///   (ARC; Allouah et al. 2024, arXiv:2405.14432).
+/// * `equal`: all become the lower median. Those shorter than [`SHORTEST`] of it become zero.
 pub(super) fn clip_factors(clip: Clip, norms: &[f64], f: usize) -> Vec<f64> {
     let bound = match clip {
         Clip::None => return vec![1.0; norms.len()],
-        Clip::Median => lower_median(norms),
+        Clip::Median | Clip::Equal => lower_median(norms),
         Clip::Adaptive => {
             let mut sorted = norms.to_vec();
             sorted.sort_by(|a, b| b.total_cmp(a));
             sorted[2 * f * (norms.len() - f) / norms.len()]
         }
     };
-    norms.iter().map(|&norm| if norm <= bound { 1.0 } else { bound / norm }).collect()
+    let factor = |&norm: &f64| match clip {
+        Clip::Equal if norm < SHORTEST * bound || norm == 0.0 => 0.0,
+        Clip::Equal => bound / norm,
+        _ if norm <= bound => 1.0,
+        _ => bound / norm,
+    };
+    norms.iter().map(factor).collect()
 }
+
+/// Beside the median norm, an update this short has no direction: one that is lengthened more is
+/// mostly rounding, of its sender's and of distances.
+const SHORTEST: f64 = 1.0 / 1024.0;
 
 /// The updates that make up each point, before any mixing by distance: one each, or a bucket
 /// (Karimireddy et al. 2022, arXiv:2006.09365, algorithm 1) of a permutation drawn for the round.
@@ -61,9 +72,15 @@ impl Points {
         let clipped: Vec<Point> =
             factors.iter().enumerate().map(|(i, &c)| space.scaled(&space.vector(i), c)).collect();
         if groups.iter().all(|group| group.len() == 1) {
-            let of = |g: &Vec<usize>| (g[0], factors[g[0]]);
-            let squared =
-                pairs(groups.len(), |i, j| space.squared_of_scaled(of(&groups[i]), of(&groups[j])));
+            let of = |i: usize| (groups[i][0], factors[groups[i][0]]);
+            let own = |i: usize| space.squared_of_scaled(of(i), (of(i).0, 0.0));
+            // What has become zero is farther from all than they can be from each other: it is no
+            // neighbour, though nothing is nearer to all than the origin.
+            let far = 16.0 * (0..groups.len()).map(|i| own(i)).fold(0.0, f64::max);
+            let squared = pairs(groups.len(), |i, j| match of(i).1 * of(j).1 {
+                0.0 => far,
+                _ => space.squared_of_scaled(of(i), of(j)),
+            });
             let rows = groups.iter().map(|group| clipped[group[0]].clone()).collect();
             return Self { rows, squared };
         }
@@ -116,6 +133,10 @@ mod tests {
         assert_eq!(clip_factors(Clip::Adaptive, &norms, 0), [1.0; 5]);
         assert_eq!(clip_factors(Clip::Median, &[0.0, 0.0, 5.0], 1), [1.0, 1.0, 0.0]);
         assert_eq!(clip_factors(Clip::Median, &[2.0, 4.0], 0), [1.0, 0.5], "the lower median");
+        assert_eq!(clip_factors(Clip::Equal, &norms, 1), [2.0, 0.25, 1.0, 0.5, 0.0]);
+        let short = [4.0, 4.0 / 1024.0, 4.0 / 1025.0, 8.0, 8.0];
+        assert_eq!(clip_factors(Clip::Equal, &short, 1), [1.0, 1024.0, 0.0, 0.5, 0.5]);
+        assert_eq!(clip_factors(Clip::Equal, &[0.0, 0.0, 5.0], 1), [0.0; 3]);
     }
 
     #[test]

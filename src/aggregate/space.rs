@@ -92,7 +92,7 @@ impl Space {
         self.distance(a, &self.origin())
     }
 
-    /// The squared distance of `a x_i` and `b x_j`, with factors from 0 to 1. Factors that are alike
+    /// The squared distance of `a x_i` and `b x_j`, with factors from 0 up. Factors that are alike
     /// start from the exact distance of the vectors, so that it is right however small beside their
     /// lengths; factors that are not, from their lengths: what a factor of 10^-30 makes of a
     /// distance of 10^30 must not be a difference of such.

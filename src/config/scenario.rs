@@ -99,6 +99,18 @@ mod tests {
     }
 
     #[test]
+    fn of_parallel_only_shards_are_taken() {
+        let text = "[[clusters]]\n[parallel]\nshards = 2\n";
+        assert_eq!(of(text, &[]).expect("valid").parallel.shards, 2);
+        for set in ["parallel.stages=2", "parallel.zero=3", "parallel.bind=false"] {
+            let error = of(text, &[set]).expect_err("ranks have no place here").to_string();
+            assert!(error.contains("`shards` only"), "{set}: {error}");
+        }
+        let error = of(text, &["parallel.shards=3"]).expect_err("no power of two").to_string();
+        assert!(error.contains("parallel.shards: 3 is no power of two"), "{error}");
+    }
+
+    #[test]
     fn every_complaint_names_its_place() {
         let text = "[[clusters]]\ncuont = 3\n[aggregate]\nrule = \"meen\"\n[flavour]\nx = 1\n\
                     [[model]]\nlayers = 1\n";

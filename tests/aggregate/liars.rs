@@ -3,7 +3,7 @@
 use neuroshard::aggregate::{Clip, Config, Rule};
 use neuroshard::codec::{Codes, Layout, MAX_CODE, MAX_EXPONENT, MIN_EXPONENT};
 
-use super::updates::{Vector, aggregate, all_configs, dense, distance, honest, mean, wide};
+use super::updates::{Vector, aggregate, all_configs, dense, distance, honest, mean, noise, wide};
 
 /// A liar's update of one chunk.
 fn liar(layout: &Layout, exponent: i32, code: impl Fn(usize) -> i32) -> Vector {
@@ -54,6 +54,36 @@ fn liars_do_not_leave_the_honest_spread() {
                 let holds = found <= 3.0 * reach;
                 assert!(holds || is_bare, "{name} {places:?} {config:?}: {found} of {reach}");
             }
+        }
+    }
+}
+
+/// Updates that agree on little are far from each other, and a short one is near to all of them: it
+/// is mixed into everything, unless distances are of directions.
+#[test]
+fn short_liars_are_nobodys_neighbours() {
+    let layout = Layout::new([("a", 600)]);
+    // Norms of some 24; the mean of many would be 2.4 in each element's own direction.
+    let signal: Vec<f64> = (0..600).map(|k| if k % 3 == 0 { 0.25 } else { -0.25 }).collect();
+    let values: Vec<Vec<f64>> =
+        (0..6).map(|i| noise(i, 600).iter().zip(&signal).map(|(x, s)| x + s).collect()).collect();
+    let centre = mean(&values.iter().collect::<Vec<_>>());
+    let lies: [(&str, Lie<'_>); 3] = [
+        ("backward", &|_, l| liar(l, -4, |k| if k % 3 == 0 { -1 } else { 1 })),
+        ("nothing", &|_, l| liar(l, 0, |_| 0)),
+        ("next to nothing", &|i, l| liar(l, -60, move |k| (k + i) as i32 % 3 - 1)),
+    ];
+    for (name, lie) in lies {
+        let mut vectors = dense(&layout, &values);
+        vectors.extend((0..2).map(|i| lie(i, &layout)));
+        for (clip, is_owned) in [(Clip::Equal, false), (Clip::Median, true)] {
+            let config = Config { clip, faulty: Some(2), ..Config::default() };
+            let (out, outcome) = aggregate(&config, &layout, &vectors);
+            let liars: f64 = outcome.peers[6..].iter().filter_map(|share| share.weight).sum();
+            let found = distance(&wide(&out), &centre) / distance(&centre, &vec![0.0; 600]);
+            // A third of all, and all that the mean of n - f of n points leaves to two of them.
+            assert_eq!(liars > 0.3, is_owned, "{name} {clip:?}: {liars}");
+            assert_eq!(found < 0.12, !is_owned, "{name} {clip:?}: {found}");
         }
     }
 }

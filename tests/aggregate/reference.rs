@@ -18,9 +18,14 @@ fn lower_median(values: &[f64]) -> f64 {
 }
 
 fn clip(vectors: &Vectors) -> Vectors {
+    scaled(vectors, 1.0)
+}
+
+/// To the lower median norm, by a factor of `most` at most.
+fn scaled(vectors: &Vectors, most: f64) -> Vectors {
     let norms: Vec<f64> = vectors.iter().map(|v| norm(v)).collect();
     let bound = lower_median(&norms);
-    let scaled = |(v, n): (&Vec<f64>, &f64)| v.iter().map(|x| x * (bound / n).min(1.0)).collect();
+    let scaled = |(v, n): (&Vec<f64>, &f64)| v.iter().map(|x| x * (bound / n).min(most)).collect();
     vectors.iter().zip(&norms).map(scaled).collect()
 }
 
@@ -109,8 +114,14 @@ fn every_rule_is_the_rule_it_is_named_after() {
         (Clip::Median, Mix::None),
         (Clip::None, Mix::Nearest),
         (Clip::Median, Mix::Nearest),
+        (Clip::Equal, Mix::None),
+        (Clip::Equal, Mix::Nearest),
     ] {
-        let values = if c == Clip::Median { clip(&values) } else { values.clone() };
+        let values = match c {
+            Clip::Median => clip(&values),
+            Clip::Equal => scaled(&values, f64::INFINITY),
+            _ => values.clone(),
+        };
         let values = if m == Mix::Nearest { mixed(&values, f) } else { values };
         let n = values.len();
         let median = |c: &mut Vec<f64>| (c[(n - 1) / 2] + c[n / 2]) / 2.0;
@@ -131,6 +142,7 @@ fn every_rule_is_the_rule_it_is_named_after() {
             let error = distance(&wide(&out), &expected) / norm(&expected);
             assert!(error < tolerance, "{rule:?} {c:?} {m:?}: relative error {error}");
             check_outcome(&outcome, &vectors, &layout, &out);
+            assert!(c == Clip::Equal || outcome.peers.iter().all(|share| share.clip <= 1.0));
         }
     }
 }
@@ -142,7 +154,7 @@ fn check_outcome(outcome: &Outcome, vectors: &[Vector], layout: &Layout, out: &[
     for (share, vector) in outcome.peers.iter().zip(vectors) {
         let values = vector.values(layout);
         assert!((share.norm / norm(&values) - 1.0).abs() < 1e-12);
-        assert!(share.clip > 0.0 && share.clip <= 1.0);
+        assert!(share.clip > 0.0 && share.clip.is_finite());
         let expected = distance(&values, &wide(out));
         let error = (share.distance - expected).abs();
         assert!(error < 1e-5 * norm(&values), "{} {expected}", share.distance);
@@ -228,10 +240,14 @@ fn without_liars_the_default_is_the_mean() {
     let values: Vectors = vectors.iter().map(|v| v.values(&layout)).collect();
     let plain = mean(&values.iter().collect::<Vec<_>>());
     let clipped = mean(&clip(&values).iter().collect::<Vec<_>>());
+    let equal = mean(&scaled(&values, f64::INFINITY).iter().collect::<Vec<_>>());
     for rule in [Rule::Mean, Rule::MultiKrum, Rule::GeometricMedian, Rule::TrimmedMean] {
-        for (clip, expected) in
-            [(Clip::None, &plain), (Clip::Adaptive, &plain), (Clip::Median, &clipped)]
-        {
+        for (clip, expected) in [
+            (Clip::None, &plain),
+            (Clip::Adaptive, &plain),
+            (Clip::Median, &clipped),
+            (Clip::Equal, &equal),
+        ] {
             let config = Config { rule, clip, faulty: Some(0), ..Config::default() };
             assert_near(&aggregate(&config, &layout, &vectors).0, expected, 1e-7);
         }

@@ -127,7 +127,7 @@ pub fn all_configs(n: usize, f: usize) -> Vec<Config> {
     let mut all = Vec::new();
     for rule in RULES {
         for mix in [Mix::None, Mix::Nearest, Mix::Buckets] {
-            for clip in [Clip::None, Clip::Median, Clip::Adaptive] {
+            for clip in [Clip::None, Clip::Median, Clip::Adaptive, Clip::Equal] {
                 let config = Config { rule, mix, clip, faulty: Some(f), ..Config::default() };
                 if config.complaints().is_empty() && config.check(n).is_ok() {
                     all.push(config);

@@ -143,7 +143,7 @@ fn rule(draw: &mut Draw, n: usize) -> aggregate::Config {
                 Rule::CenteredClipping,
                 Rule::TrustWeighted,
             ]),
-            clip: draw.of(&[Clip::None, Clip::Median, Clip::Adaptive]),
+            clip: draw.of(&[Clip::None, Clip::Median, Clip::Adaptive, Clip::Equal]),
             mix: draw.of(&[Mix::None, Mix::Nearest, Mix::Buckets]),
             faulty: draw.of(&[None, Some(0), Some(1)]),
             ..aggregate::Config::default()
