@@ -39,6 +39,18 @@ pub enum Domain {
     OuterState,
     /// A scenario of a simulation.
     Scenario,
+    /// A leaf of a Merkle tree.
+    MerkleLeaf,
+    /// A node of a Merkle tree.
+    MerkleNode,
+    /// Inputs and filters of a prepared folder.
+    Provenance,
+    /// All that a manifest says: the root of a dataset.
+    DatasetRoot,
+    /// A document, to find its copies.
+    Document,
+    /// What a preparation is, to go on with one that was broken off.
+    Preparation,
 }
 
 impl Domain {
@@ -58,6 +70,12 @@ impl Domain {
             Self::Update => "neuroshard 2025 v1 update",
             Self::OuterState => "neuroshard 2025 v1 outer state",
             Self::Scenario => "neuroshard 2025 v1 scenario",
+            Self::MerkleLeaf => "neuroshard 2025 v1 merkle leaf",
+            Self::MerkleNode => "neuroshard 2025 v1 merkle node",
+            Self::Provenance => "neuroshard 2025 v1 provenance",
+            Self::DatasetRoot => "neuroshard 2025 v1 dataset root",
+            Self::Document => "neuroshard 2025 v1 document",
+            Self::Preparation => "neuroshard 2025 v1 preparation",
         }
     }
 }

@@ -3,10 +3,15 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
+
 use super::DataError;
 use super::manifest::Manifest;
 use super::manifest::shard_path;
+use super::proof;
+use super::proof::Part;
 use super::shard::Shard;
+use super::shard_header::Header;
 use super::split::Split;
 use super::tokenizer::Tokenizer;
 
@@ -47,10 +52,11 @@ impl Corpus {
             let shard = Shard::open(&path)?;
             let agrees = shard.tokens() == entry.tokens
                 && shard.token_bytes() == manifest.token_bytes
+                && shard.version() == manifest.version
                 && shard.hash() == entry.hash;
             if !agrees {
                 let reason = "its header is not what the manifest says".into();
-                return Err(DataError::Shard { path, reason });
+                return Err(DataError::Shard { path, bytes: Some(0..HEADER), reason });
             }
             total += entry.tokens;
             starts.push(total);
@@ -75,9 +81,51 @@ impl Corpus {
         &self.tokenizer
     }
 
-    /// Hashes all shards.
-    pub fn verify(&self) -> Result<(), DataError> {
-        self.shards.iter().try_for_each(Shard::verify)
+    /// The folder's shards, in the order of the stream.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// Verifies all shards, on all threads, and names the first bytes that are wrong. `progress`
+    /// is told the bytes of shards that are done.
+    pub fn verify(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<(), DataError> {
+        let first = self.shards.par_iter().find_map_first(|shard| {
+            let failed = shard.verify().err();
+            progress(shard.payload().len() as u64);
+            failed
+        });
+        first.map_or(Ok(()), Err)
+    }
+
+    /// The proof that training or held-out sequence `index` of `seq_len` predictions belongs to
+    /// the dataset, for [`super::check_proof`]. What it rests on is verified first.
+    pub fn prove(&self, part: Part, index: u64, seq_len: u32) -> Result<Vec<u8>, DataError> {
+        let fail =
+            |reason: String| DataError::Manifest { path: self.dir.join(Manifest::FILE), reason };
+        if self.manifest.root.is_none() {
+            return Err(fail("version 1 has no root that a proof could lead to".into()));
+        }
+        let proof = proof::prove(self, part, index, seq_len).ok_or_else(|| {
+            let split = &self.split;
+            let max = split.max_seq_len();
+            if seq_len == 0 || u64::from(seq_len) > max {
+                let path = self.dir.clone();
+                return DataError::SequenceTooLong { path, seq_len: seq_len as usize, max };
+            }
+            let (part, count) = match part {
+                Part::Training => ("training", split.num_train(u64::from(seq_len))),
+                Part::HeldOut => ("held-out", split.num_heldout(u64::from(seq_len))),
+            };
+            DataError::NoSuchSequence { part, index, count }
+        })?;
+        // A proof of changed bytes leads to another root; verifying names them.
+        match proof::check_proof(&proof) {
+            Ok(proven) if Some(proven.root) == self.manifest.root => Ok(proof),
+            _ => {
+                self.verify(&|_| {})?;
+                Err(fail("it changed while it was read".into()))
+            }
+        }
     }
 
     pub(super) fn split(&self) -> &Split {
@@ -106,3 +154,5 @@ impl Corpus {
         Ok(())
     }
 }
+
+const HEADER: u64 = Header::BYTES as u64;

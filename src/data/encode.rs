@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::DataError;
-use super::manifest::InputEntry;
 use super::manifest::ShardEntry;
+use super::manifest::shard_name;
 use super::manifest::token_bytes;
-use super::shard::ShardWriter;
+use super::provenance::InputEntry;
+use super::shard_writer::ShardWriter;
 use super::text::Input;
 use super::text::Pieces;
 use super::tokenizer::Tokenizer;
@@ -120,10 +121,6 @@ impl<'a> Encoder<'a> {
         }
         Ok(())
     }
-}
-
-fn shard_name(index: usize) -> String {
-    format!("shard-{index:06}.tokens")
 }
 
 /// Pieces that are held and encoded at once: 16 MiB of text.

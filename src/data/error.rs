@@ -1,6 +1,7 @@
 //! What can be wrong with data, said so that the user knows where and what to do.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -139,10 +140,15 @@ pub enum DataError {
         reason: String,
     },
     /// A shard that is not what the manifest says.
-    #[error("shard {}: {reason}; restore the file, or prepare the data again", path.display())]
+    #[error(
+        "shard {}: {reason}{}; restore the file, or prepare the data again",
+        path.display(), place(bytes)
+    )]
     Shard {
         /// The file.
         path: PathBuf,
+        /// Which bytes of the file are wrong, where that is known.
+        bytes: Option<Range<u64>>,
         /// What is wrong.
         reason: String,
     },
@@ -173,6 +179,13 @@ impl DataError {
     /// For `map_err` on writes of `path`.
     pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         |source| Self::Write { path: path.to_path_buf(), source }
+    }
+}
+
+fn place(bytes: &Option<Range<u64>>) -> String {
+    match bytes {
+        Some(bytes) => format!(" (bytes {} to {})", bytes.start, bytes.end),
+        None => String::new(),
     }
 }
 

@@ -14,9 +14,10 @@ use std::sync::PoisonError;
 
 use super::DataError;
 use super::encode::Encoder;
-use super::manifest::InputEntry;
 use super::manifest::Manifest;
 use super::manifest::token_bytes;
+use super::provenance::InputEntry;
+use super::provenance::Origin;
 use super::split::Split;
 use super::split::SplitRule;
 use super::text::Input;
@@ -113,8 +114,9 @@ pub fn prepare(
     let tokens = shards.iter().map(|s| s.tokens).sum();
     let block_tokens =
         options.block_tokens.unwrap_or_else(|| SplitRule::default_block_tokens(tokens));
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         version: Manifest::VERSION,
+        root: None,
         tokenizer: tokenizer.hash(),
         vocab_size: tokenizer.vocab_size(),
         token_bytes: token_bytes(tokenizer.vocab_size()),
@@ -125,14 +127,16 @@ pub fn prepare(
             heldout_one_in: options.heldout_one_in,
             seed: options.seed,
         },
+        filters: Some(Vec::new()),
         shards,
         inputs: entries,
     };
     manifest.split()?;
+    manifest.root = manifest.compute_root();
     let path = staging.dir.join(Manifest::FILE);
-    let mut json = serde_json::to_vec_pretty(&manifest)
+    let json = manifest
+        .to_json()
         .map_err(|e| DataError::Write { path: path.clone(), source: e.into() })?;
-    json.push(b'\n');
     write_synced(&path, &json)?;
     staging.publish(out)?;
     Ok(manifest)
@@ -195,7 +199,15 @@ fn check_inputs(inputs: &[Input], progress: ProgressFn<'_>) -> Result<Vec<InputE
         if bytes == 0 {
             return Err(DataError::EmptyText { path: input.path.clone() });
         }
-        entries.push(InputEntry { name: input.name.clone(), bytes, hash: hasher.finish() });
+        let origin = Origin {
+            kind: "txt".into(),
+            field: String::new(),
+            documents: 1,
+            licence: String::new(),
+            source: String::new(),
+        };
+        let (name, hash) = (input.name.clone(), hasher.finish());
+        entries.push(InputEntry { name, bytes, hash, origin: Some(origin) });
     }
     Ok(entries)
 }

@@ -1,64 +1,103 @@
-//! One token file: a header of 64 bytes, then the tokens, little-endian.
+//! One token file: a header of 64 bytes, then the tokens, little-endian, then the tree.
 //!
 //! ```text
 //! bytes  0..8   magic "NSTOKENS"
-//!        8..12  version, 1
+//!        8..12  version, 2; in version 1 no tree follows the tokens
 //!       12..16  bytes of a token, 2 or 4
 //!       16..24  number of tokens
 //!       24..56  hash of the tokens' bytes, domain `TokenShard`
 //!       56..64  zero
+//! then          the tokens
+//! then          per group of 16 KiB of the tokens' bytes the 32 bytes of its subtree's value
 //! ```
+//!
+//! The hash is the root of BLAKE3's tree, in which the values are inner nodes: with them, tokens
+//! are verified group by group, as they are first touched.
 
-use std::fs;
 use std::fs::File;
 use std::io;
-use std::io::BufWriter;
 use std::io::Read;
-use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use memmap2::Mmap;
 
 use super::DataError;
+use super::shard_header::Header;
+use crate::crypto::ByteTree;
 use crate::crypto::Domain;
+use crate::crypto::GROUP_BYTES;
 use crate::crypto::Hash;
-use crate::crypto::Hasher;
 
-/// A shard on disk, memory-mapped. Its hash is verified when tokens are first read.
+/// A shard on disk, memory-mapped. Its tokens are verified when they are first read.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
     map: Mmap,
     header: Header,
-    /// Whether the tokens' bytes are those of the hash; decided at the first read.
+    tree: ByteTree,
+    /// Whether the values of the groups (or, in version 1, the tokens) are those of the hash.
     intact: OnceLock<bool>,
+    /// A bit per group: it has been verified.
+    verified: Vec<AtomicU64>,
 }
 
 impl Shard {
-    /// Maps the shard and checks its header and length, in time independent of its size.
+    /// Maps the shard and checks its header and length; no token is read.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::read(path))?;
         let length = file.metadata().map_err(DataError::read(path))?.len();
-        let fail = |reason| DataError::Shard { path: path.to_path_buf(), reason };
-        if length < HEADER_BYTES as u64 {
-            return Err(fail(format!("truncated: {length} bytes, less than a header")));
+        let fail = |bytes: Range<u64>, reason| DataError::Shard {
+            path: path.to_path_buf(),
+            bytes: Some(bytes),
+            reason,
+        };
+        let header_bytes = Header::BYTES as u64;
+        if length < header_bytes {
+            let reason = format!("truncated: {length} bytes, less than a header");
+            return Err(fail(length..header_bytes, reason));
         }
         // SAFETY: a mapping is sound while nobody changes the file. Shards are written under
         // another name and renamed, and nothing in this program opens one for writing afterwards;
         // that no other program does is the one thing the user must grant.
         let map = unsafe { Mmap::map(&file) }.map_err(DataError::read(path))?;
-        let header = Header::parse(&map).map_err(fail)?;
+        let header = Header::parse(&map).map_err(|reason| fail(0..header_bytes, reason))?;
         let want = header.file_bytes();
         if Some(length) != want || map.len() as u64 != length {
-            let reason = match want {
-                Some(want) if want > length => format!("truncated: {length} of {want} bytes"),
-                _ => format!("{length} bytes do not hold {} tokens", header.tokens),
-            };
-            return Err(fail(reason));
+            return Err(match want {
+                Some(want) if want > length => {
+                    fail(length..want, format!("truncated: {length} of {want} bytes"))
+                }
+                _ => {
+                    fail(0..length, format!("{length} bytes do not hold {} tokens", header.tokens))
+                }
+            });
         }
-        Ok(Self { path: path.to_path_buf(), map, header, intact: OnceLock::new() })
+        let groups = ByteTree::groups(header.payload_bytes().unwrap_or(0));
+        let words = if header.version >= 2 { groups.div_ceil(64) } else { 0 };
+        Ok(Self {
+            path: path.to_path_buf(),
+            map,
+            header,
+            tree: ByteTree::new(Domain::TokenShard),
+            intact: OnceLock::new(),
+            // The file is long enough to hold a value for each group.
+            verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Of the file's format: 1, or 2 with the values of groups.
+    pub fn version(&self) -> u32 {
+        self.header.version
     }
 
     /// Number of tokens.
@@ -76,17 +115,18 @@ impl Shard {
         self.header.hash
     }
 
-    /// Copies the tokens from `start` on into `out`. The first call hashes the whole shard, on all
-    /// threads. A changed shard, a token of `vocab_size` or more, or a range past the end is an
-    /// error.
+    /// Copies the tokens from `start` on into `out`, once their groups are verified (in version 1
+    /// the whole shard). A changed shard, a token of `vocab_size` or more, or a range past the end
+    /// is an error.
     pub fn read(&self, start: u64, out: &mut [u32], vocab_size: usize) -> Result<(), DataError> {
-        self.verify()?;
         let end = start.checked_add(out.len() as u64).filter(|&end| end <= self.header.tokens);
         let Some(end) = end else {
-            return Err(self.fail(format!("no tokens {start} + {}", out.len())));
+            return Err(self.fail(None, format!("no tokens {start} + {}", out.len())));
         };
-        let width = self.header.token_bytes as usize;
-        let bytes = &self.payload()[start as usize * width..end as usize * width];
+        let width = u64::from(self.header.token_bytes);
+        let range = start * width..end * width;
+        self.verify_touched(&range)?;
+        let bytes = &self.payload()[range.start as usize..range.end as usize];
         if width == 2 {
             for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
                 *o = u32::from(u16::from_le_bytes([b[0], b[1]]));
@@ -99,139 +139,91 @@ impl Shard {
         match out.iter().position(|&t| t as usize >= vocab_size) {
             None => Ok(()),
             Some(i) => {
-                let at = start + i as u64;
-                Err(self.fail(format!("token {} at {at} of a vocabulary of {vocab_size}", out[i])))
+                let (at, token) = (start + i as u64, out[i]);
+                let reason = format!("token {token} at {at} of a vocabulary of {vocab_size}");
+                Err(self.fail(None, reason))
             }
         }
     }
 
-    /// Compares the hash of the tokens' bytes with the header's, once.
+    /// Verifies all tokens and values, on all threads, and names the first bytes that are wrong.
     pub fn verify(&self) -> Result<(), DataError> {
-        let intact = self
-            .intact
-            .get_or_init(|| Hash::of(Domain::TokenShard, self.payload()) == self.header.hash);
-        if *intact { Ok(()) } else { Err(self.fail("changed: its hash does not match".into())) }
-    }
-
-    fn payload(&self) -> &[u8] {
-        &self.map[HEADER_BYTES..]
-    }
-
-    fn fail(&self, reason: String) -> DataError {
-        DataError::Shard { path: self.path.clone(), reason }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Header {
-    token_bytes: u32,
-    tokens: u64,
-    hash: Hash,
-}
-
-impl Header {
-    fn parse(file: &[u8]) -> Result<Self, String> {
-        let Some((header, _)) = file.split_first_chunk::<HEADER_BYTES>() else {
-            return Err("truncated".into());
-        };
-        let word = |at: usize| {
-            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
-        if header[..8] != *MAGIC {
-            return Err("not a token shard".into());
+        let values = self.tree.group_values(self.payload());
+        let whole = self.tree.root(&values) == Some(self.header.hash);
+        if self.header.version < 2 {
+            let payload = self.in_file(0..self.payload().len() as u64);
+            return match whole {
+                true => Ok(()),
+                false => Err(self.fail(Some(payload), CHANGED.into())),
+            };
         }
-        if word(8) != VERSION {
-            return Err(format!("version {} is unknown to this program", word(8)));
+        let differing = self.values().iter().zip(&values).position(|(a, b)| a != b);
+        match differing {
+            None if whole => Ok(()),
+            // Tokens and values agree with each other.
+            None => Err(self.fail(Some(Header::HASH_AT), "changed: the hash in its header".into())),
+            Some(group) if whole => {
+                let at = self.in_file(self.payload().len() as u64 + 32 * group as u64..0).start;
+                Err(self.fail(Some(at..at + 32), "changed: the value of a group".into()))
+            }
+            Some(group) => Err(self.changed_group(group as u64)),
         }
-        let token_bytes = word(12);
-        if token_bytes != 2 && token_bytes != 4 {
-            return Err(format!("changed: tokens of {token_bytes} bytes"));
+    }
+
+    /// Tokens' bytes.
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.map[Header::BYTES..Header::BYTES + self.payload_bytes()]
+    }
+
+    /// The values of the groups; none in version 1.
+    pub(super) fn values(&self) -> &[[u8; 32]] {
+        self.map[Header::BYTES + self.payload_bytes()..].as_chunks().0
+    }
+
+    fn payload_bytes(&self) -> usize {
+        // `open` compared it with the length of the file.
+        (self.header.tokens * u64::from(self.header.token_bytes)) as usize
+    }
+
+    /// Verifies what holds the payload's bytes `range`, unless that has been done.
+    fn verify_touched(&self, range: &Range<u64>) -> Result<(), DataError> {
+        if self.header.version < 2 {
+            let intact = self.intact.get_or_init(|| self.verify().is_ok());
+            return if *intact { Ok(()) } else { self.verify() };
         }
-        if header[56..] != [0; 8] {
-            return Err("changed: the end of the header is not zero".into());
+        let values = self.values();
+        if !self.intact.get_or_init(|| self.tree.root(values) == Some(self.header.hash)) {
+            self.verify()?;
+            return Err(self.fail(None, "changed while it was read".into()));
         }
-        let tokens = u64::from(word(20)) << 32 | u64::from(word(16));
-        let mut hash = Hash([0; 32]);
-        hash.0.copy_from_slice(&header[24..56]);
-        Ok(Self { token_bytes, tokens, hash })
-    }
-
-    fn bytes(&self) -> [u8; HEADER_BYTES] {
-        let mut out = [0; HEADER_BYTES];
-        out[..8].copy_from_slice(MAGIC);
-        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        out[12..16].copy_from_slice(&self.token_bytes.to_le_bytes());
-        out[16..24].copy_from_slice(&self.tokens.to_le_bytes());
-        out[24..56].copy_from_slice(&self.hash.0);
-        out
-    }
-
-    /// The length of a file with this header; none where no file could be so long.
-    fn file_bytes(&self) -> Option<u64> {
-        self.tokens.checked_mul(u64::from(self.token_bytes))?.checked_add(HEADER_BYTES as u64)
-    }
-}
-
-/// Writes a shard under a temporary name; [`ShardWriter::finish`] gives it its own.
-pub(super) struct ShardWriter {
-    path: PathBuf,
-    temporary: PathBuf,
-    file: BufWriter<File>,
-    hasher: Hasher,
-    token_bytes: u32,
-    tokens: u64,
-    buffer: Vec<u8>,
-}
-
-impl ShardWriter {
-    /// Starts the shard that will be at `path`. Tokens have `token_bytes` 2 or 4.
-    pub fn create(path: &Path, token_bytes: u32) -> Result<Self, DataError> {
-        let temporary = path.with_extension("tmp");
-        let mut file =
-            BufWriter::new(File::create(&temporary).map_err(DataError::write(&temporary))?);
-        file.write_all(&[0; HEADER_BYTES]).map_err(DataError::write(&temporary))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            temporary,
-            file,
-            hasher: Hasher::new(Domain::TokenShard),
-            token_bytes,
-            tokens: 0,
-            buffer: Vec::new(),
-        })
-    }
-
-    /// Number of tokens so far.
-    pub fn tokens(&self) -> u64 {
-        self.tokens
-    }
-
-    /// Appends tokens, which fit the shard's width.
-    pub fn write(&mut self, tokens: &[u32]) -> Result<(), DataError> {
-        self.buffer.clear();
-        if self.token_bytes == 2 {
-            self.buffer.extend(tokens.iter().flat_map(|&t| (t as u16).to_le_bytes()));
-        } else {
-            self.buffer.extend(tokens.iter().flat_map(|&t| t.to_le_bytes()));
+        let len = self.payload_bytes() as u64;
+        for group in range.start / GROUP_BYTES..range.end.div_ceil(GROUP_BYTES) {
+            let (word, bit) = (&self.verified[(group / 64) as usize], 1 << (group % 64));
+            if word.load(Ordering::Relaxed) & bit != 0 {
+                continue;
+            }
+            let bytes = ByteTree::group_range(group, len);
+            let bytes = &self.payload()[bytes.start as usize..bytes.end as usize];
+            if self.tree.group_value(group, bytes, len) != values[group as usize] {
+                return Err(self.changed_group(group));
+            }
+            // Two threads may both hash a group; neither reads it before it has.
+            word.fetch_or(bit, Ordering::Relaxed);
         }
-        self.hasher.update_rayon(&self.buffer);
-        self.tokens += tokens.len() as u64;
-        self.file.write_all(&self.buffer).map_err(DataError::write(&self.path))
+        Ok(())
     }
 
-    /// Completes the header, syncs and renames. Returns the hash of the tokens' bytes.
-    pub fn finish(self) -> Result<Hash, DataError> {
-        let hash = self.hasher.finish();
-        let header = Header { token_bytes: self.token_bytes, tokens: self.tokens, hash };
-        let complete = || -> io::Result<()> {
-            let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            io::Seek::rewind(&mut file)?;
-            file.write_all(&header.bytes())?;
-            file.sync_all()?;
-            fs::rename(&self.temporary, &self.path)
-        };
-        complete().map_err(DataError::write(&self.path))?;
-        Ok(hash)
+    fn changed_group(&self, group: u64) -> DataError {
+        let range = ByteTree::group_range(group, self.payload_bytes() as u64);
+        self.fail(Some(self.in_file(range)), CHANGED.into())
+    }
+
+    fn in_file(&self, payload: Range<u64>) -> Range<u64> {
+        payload.start + Header::BYTES as u64..payload.end + Header::BYTES as u64
+    }
+
+    fn fail(&self, bytes: Option<Range<u64>>, reason: String) -> DataError {
+        DataError::Shard { path: self.path.clone(), bytes, reason }
     }
 }
 
@@ -247,6 +239,4 @@ pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, DataError
     Ok(bytes)
 }
 
-const MAGIC: &[u8; 8] = b"NSTOKENS";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 64;
+const CHANGED: &str = "changed: its hash does not match";

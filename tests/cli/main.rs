@@ -4,6 +4,7 @@ mod bad_config;
 mod bad_files;
 mod bench;
 mod commands;
+mod dataset;
 mod full_disk;
 mod hugging_face;
 mod interrupted;

@@ -1,27 +1,17 @@
 //! `neuroshard data prepare`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
-
-use super::output::Stdout;
-use super::{Ending, Failure};
+use super::super::output::Stdout;
+use super::super::{Ending, Failure};
+use super::bar::bytes_bar;
 use crate::data;
 use crate::data::Options;
 use crate::data::Stage;
 
-/// What to do with data.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Makes a folder of token shards from .txt files and folders of them.
-    Prepare(Prepare),
-}
-
 /// Arguments of `data prepare`.
 #[derive(Debug, clap::Args)]
-pub struct Prepare {
+pub struct Args {
     /// UTF-8 .txt files, and folders that hold some.
     #[arg(required = true)]
     inputs: Vec<PathBuf>,
@@ -50,8 +40,7 @@ pub struct Prepare {
 }
 
 /// Runs the command.
-pub fn run(command: &Command, out: &mut Stdout) -> Result<Ending, Failure> {
-    let Command::Prepare(args) = command;
+pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let options = Options {
         vocab_size: args.vocab_size,
         tokenizer: args.tokenizer.clone(),
@@ -60,10 +49,7 @@ pub fn run(command: &Command, out: &mut Stdout) -> Result<Ending, Failure> {
         heldout_one_in: args.heldout_one_in,
         seed: args.seed,
     };
-    let bar = std::io::stderr().is_terminal().then(|| {
-        let style = ProgressStyle::with_template("{msg:10} {bar:30} {bytes}/{total_bytes}");
-        ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-    });
+    let bar = bytes_bar();
     let show = |progress: data::Progress| {
         let Some(bar) = &bar else { return };
         bar.set_message(match progress.stage {
@@ -90,6 +76,9 @@ pub fn run(command: &Command, out: &mut Stdout) -> Result<Ending, Failure> {
     out.line(format_args!("vocabulary   {}", manifest.vocab_size))?;
     out.line(format_args!("bytes/token  {:.3}", bytes as f64 / tokens.max(1) as f64))?;
     out.line(format_args!("dataset      {}", manifest.dataset_hash()))?;
+    if let Some(root) = manifest.root {
+        out.line(format_args!("root         {root}"))?;
+    }
     out.line(format_args!("written      {}", args.out.display()))?;
     out.line(format_args!("train on it with --set data.dir={}", args.out.display()))?;
     Ok(Ending::Done)
