@@ -6,13 +6,27 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use neuroshard::crypto::ByteTree;
+use neuroshard::crypto::Domain;
+use neuroshard::crypto::Hash;
+use neuroshard::crypto::Signed;
+use neuroshard::crypto::SigningKey;
+use neuroshard::data::Assignment;
 use neuroshard::data::Config;
 use neuroshard::data::Corpus;
 use neuroshard::data::DataError;
 use neuroshard::data::Dataset;
+use neuroshard::data::FilterEntry;
+use neuroshard::data::InputEntry;
+use neuroshard::data::Loader;
 use neuroshard::data::Manifest;
 use neuroshard::data::Options;
+use neuroshard::data::Origin;
 use neuroshard::data::Part;
+use neuroshard::data::Place;
+use neuroshard::data::Sample;
+use neuroshard::data::ShardEntry;
+use neuroshard::data::SplitRule;
 use neuroshard::data::check_proof;
 use neuroshard::data::prepare;
 use neuroshard::rng::Address;
@@ -172,17 +186,31 @@ fn a_shard_of_another_place_is_refused() {
     assert!(message.contains("shard-000000.tokens") && message.contains("manifest"), "{message}");
 }
 
-/// Only groups that are read are hashed, and a changed one is refused before it is used.
+/// Of a large shard only groups that are read are hashed, and a changed one is refused before it is
+/// used; a small shard is refused whole.
 #[test]
-fn training_meets_a_changed_group_when_it_touches_it() {
-    let (_dir, out) = prepared();
-    let shard = out.join("shard-000000.tokens");
-    let mut bytes = fs::read(&shard).unwrap();
+fn training_meets_changes_when_it_touches_them() {
+    let change = |out: &Path, at: usize| {
+        let shard = out.join("shard-000000.tokens");
+        let mut bytes = fs::read(&shard).unwrap();
+        bytes[64 + at] ^= 1;
+        fs::write(&shard, &bytes).unwrap();
+        let config = Config { dir: Some(out.to_path_buf()), ..Config::default() };
+        (Dataset::open(&config, 0).unwrap(), bytes.len())
+    };
+    let (_small, out) = prepared();
+    let (dataset, _) = change(&out, 20_000);
+    let message = dataset.train_sequence(0, 512).unwrap_err().to_string();
+    assert!(message.contains("bytes 16448 to 32832"), "{message}");
+
+    let dir = TempDir::new().unwrap();
+    let (input, out) = (dir.path().join("a.txt"), dir.path().join("data"));
+    fs::write(&input, text(7, 20_000).repeat(16)).unwrap();
+    let options = Options { vocab_size: 300, block_tokens: Some(513), ..Options::default() };
+    prepare(&[input], &out, &options, &|_| {}).unwrap();
     // The second group of 16 KiB: tokens 8192 and on.
-    bytes[64 + 20_000] ^= 1;
-    fs::write(&shard, &bytes).unwrap();
-    let config = Config { dir: Some(out), ..Config::default() };
-    let dataset = Dataset::open(&config, 0).unwrap();
+    let (dataset, length) = change(&out, 20_000);
+    assert!(length > 1_100_000, "the test wants more than 1 MiB, not {length}");
     dataset.train_sequence(0, 512).unwrap();
     let error = (0..40).find_map(|i| dataset.train_sequence(i, 512).err()).unwrap();
     let message = error.to_string();
@@ -297,6 +325,165 @@ fn changed_shards_give_no_proof() {
     let all = (0..3).filter_map(|index| corpus.prove(Part::Training, index, 512).err());
     let message = all.map(|e| e.to_string()).next().unwrap();
     assert!(message.contains("shard-000000.tokens"), "{message}");
+}
+
+/// The lines of tests/golden/genesis.txt that begin with `kind`, as words.
+fn golden(kind: &str) -> Vec<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/genesis.txt");
+    let text = fs::read_to_string(path).unwrap();
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<_> = text.lines().map(words).filter(|words| words[0] == kind).collect();
+    assert!(!lines.is_empty(), "{kind}");
+    lines
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
+
+/// Tokens `i * 31 % 251` for `i` from `start` on, as a shard has them.
+fn token_bytes(start: u64, count: u64, width: usize) -> Vec<u8> {
+    (start..start + count).flat_map(|i| (i * 31 % 251).to_le_bytes()[..width].to_vec()).collect()
+}
+
+fn shard_hash(bytes: &[u8]) -> Hash {
+    let tree = ByteTree::new(Domain::TokenShard);
+    tree.root(&tree.group_values(bytes)).unwrap()
+}
+
+/// The manifest of scripts/golden/make_genesis.py.
+fn golden_manifest() -> Manifest {
+    let mut start = 0;
+    let shards = [9000, 9000, 5000].map(|tokens| {
+        let hash = shard_hash(&token_bytes(start, tokens, 2));
+        start += tokens;
+        ShardEntry { file: "any".into(), tokens, hash }
+    });
+    let origin = Origin {
+        kind: "jsonl".into(),
+        field: "text".into(),
+        documents: 12,
+        licence: "CC0-1.0".into(),
+        source: "caf\u{e9}".into(),
+    };
+    let hash = Hash(std::array::from_fn(|i| i as u8));
+    Manifest {
+        version: 2,
+        root: None,
+        signed: None,
+        tokenizer: Hash([9; 32]),
+        vocab_size: 300,
+        token_bytes: 2,
+        tokens: start,
+        documents: 12,
+        split: SplitRule { block_tokens: 2049, heldout_one_in: 4, seed: 7 },
+        filters: Some(vec![FilterEntry { name: "exact-duplicate".into(), version: 1, dropped: 3 }]),
+        shards: shards.to_vec(),
+        inputs: vec![InputEntry {
+            name: "a/b.jsonl".into(),
+            bytes: 77,
+            hash,
+            origin: Some(origin),
+        }],
+    }
+}
+
+/// What a program in Python makes of docs/DATA.md.
+#[test]
+fn roots_and_signatures_are_those_of_the_document() {
+    for line in golden("shard") {
+        let [width, count] = [&line[1], &line[2]].map(|n| n.parse::<u64>().unwrap());
+        let hash = shard_hash(&token_bytes(0, count, width as usize));
+        assert_eq!(hash.to_string(), line[3], "{count} tokens of {width} bytes");
+    }
+    let root = golden_manifest().compute_root().unwrap();
+    assert_eq!(root.to_string(), golden("root")[0][1]);
+    let signed = &golden("signed")[0];
+    let key = SigningKey::from_secret(&from_hex(&signed[1]).try_into().unwrap());
+    assert_eq!(key.public().to_string(), signed[2]);
+    let signature = Signed::new(&key, Domain::SignedDataset, root.as_bytes()).signature;
+    assert_eq!((root.to_string(), signature.to_string()), (signed[3].clone(), signed[4].clone()));
+}
+
+/// The script's proof of the first 1024 predictions of block 4, which lie in two shards: exactly one
+/// index of training or held-out sequences is proved by it.
+#[test]
+fn proofs_are_those_of_the_document() {
+    let body = from_hex(&golden("proof-body")[0][1]);
+    let facts = from_hex(&golden("facts")[0][1]);
+    let root = golden_manifest().compute_root().unwrap();
+    let mut proven = Vec::new();
+    for part in [0, 1] {
+        for index in 0..20u64 {
+            let head = [&b"NSPROOF\x01"[..], &facts, &[part], &1024u32.to_le_bytes()].concat();
+            let proof = [&head[..], &index.to_le_bytes(), &body].concat();
+            proven.extend(check_proof(&proof).ok().filter(|proven| proven.root == root));
+        }
+    }
+    assert_eq!(proven.len(), 1, "{proven:?}");
+    let want: Vec<u32> = (8196..8196 + 1025).map(|i| i * 31 % 251).collect();
+    assert_eq!(proven[0].tokens, want);
+}
+
+#[test]
+fn assignments_are_those_of_the_document() {
+    for line in golden("sample") {
+        let n: Vec<u64> = line[1..].iter().map(|n| n.parse().unwrap()).collect();
+        let [seed, sequences, peers, inner_steps, batch_sequences, shards, first] =
+            n[..7].try_into().unwrap();
+        let assignment =
+            Assignment { seed, sequences, peers, inner_steps, batch_sequences, shards, first };
+        let place = Place { round: n[7], peer: n[8], inner_step: n[9], shard: n[10] };
+        let sample = Sample { epoch: n[12], sequence: n[13] };
+        assert_eq!(assignment.sample(place, n[11]), Some(sample), "{line:?}");
+        assert_eq!(assignment.place(sample), Some((place, n[11])), "{line:?}");
+    }
+}
+
+/// A peer's assignment is what its loader reads.
+#[test]
+fn assignments_are_what_the_loader_reads() {
+    let dataset = std::sync::Arc::new(Dataset::open(&Config::default(), 512).unwrap());
+    let loader = Loader::new(dataset, 9, 64, 8).unwrap();
+    let assignment = Assignment {
+        seed: 9,
+        sequences: loader.num_train(),
+        peers: 3,
+        inner_steps: 4,
+        batch_sequences: 8,
+        shards: 2,
+        first: 0,
+    };
+    for (round, peer, inner_step, shard) in [(0, 0, 0, 0), (2, 1, 3, 1), (7, 2, 0, 1)] {
+        let place = Place { round, peer, inner_step, shard };
+        let step = (round * 4 + inner_step) * 3 + peer;
+        for (row, sample) in assignment.samples(place).unwrap().iter().enumerate() {
+            let i = shard as usize * 4 + row;
+            assert_eq!(loader.sequence_at(step, i).unwrap(), sample.sequence);
+        }
+    }
+}
+
+proptest! {
+    /// Of up to 2^40 sequences: what a place reads, that place alone reads, and in its epoch.
+    #[test]
+    fn assignments_invert(
+        seed: u64, sequences in 1u64..=1 << 40, peers in 1u64..2000, inner_steps in 1u64..1000,
+        shards in 1u64..32, rows in 1u64..64, first in 0u64..1 << 30, at: [u64; 4], round in 0u64..1 << 20,
+    ) {
+        let assignment = Assignment {
+            seed, sequences, peers, inner_steps, batch_sequences: shards * rows, shards, first,
+        };
+        let place = Place {
+            round, peer: at[0] % peers, inner_step: at[1] % inner_steps, shard: at[2] % shards,
+        };
+        let row = at[3] % rows;
+        // Of few sequences so many rounds are more epochs than the key tells apart.
+        if let Some(sample) = assignment.sample(place, row) {
+            prop_assert!(sample.sequence < sequences);
+            prop_assert_eq!(assignment.place(sample), Some((place, row)));
+        }
+    }
 }
 
 proptest! {

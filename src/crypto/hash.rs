@@ -47,6 +47,8 @@ pub enum Domain {
     Provenance,
     /// All that a manifest says: the root of a dataset.
     DatasetRoot,
+    /// The root of a dataset, as its maker signs it.
+    SignedDataset,
     /// A document, to find its copies.
     Document,
     /// What a preparation is, to go on with one that was broken off.
@@ -74,6 +76,7 @@ impl Domain {
             Self::MerkleNode => "neuroshard 2025 v1 merkle node",
             Self::Provenance => "neuroshard 2025 v1 provenance",
             Self::DatasetRoot => "neuroshard 2025 v1 dataset root",
+            Self::SignedDataset => "neuroshard 2025 v1 signed dataset",
             Self::Document => "neuroshard 2025 v1 document",
             Self::Preparation => "neuroshard 2025 v1 preparation",
         }

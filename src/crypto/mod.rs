@@ -2,8 +2,10 @@
 
 mod byte_tree;
 mod hash;
+mod keys;
 pub mod merkle;
 mod peer;
+mod signed;
 
 pub use byte_tree::ByteTree;
 pub use byte_tree::CHUNK_BYTES;
@@ -13,4 +15,8 @@ pub use hash::Hash;
 pub use hash::HashParseError;
 pub use hash::Hasher;
 pub use hash::hash_file;
+pub use keys::KeyError;
+pub use keys::SigningKey;
 pub use peer::PeerId;
+pub use signed::Signature;
+pub use signed::Signed;

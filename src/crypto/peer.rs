@@ -1,12 +1,17 @@
 //! The identity of a cluster.
 
 use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::Hash;
+use super::HashParseError;
 
 /// A cluster as other clusters know it: the 32 bytes of its public signing key. Text form: 64
 /// lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "Hash", from = "Hash")]
 pub struct PeerId(pub [u8; 32]);
 
 impl PeerId {
@@ -16,6 +21,26 @@ impl PeerId {
         let mut bytes = [0; 32];
         bytes[24..].copy_from_slice(&index.to_be_bytes());
         Self(bytes)
+    }
+}
+
+impl From<Hash> for PeerId {
+    fn from(digits: Hash) -> Self {
+        Self(digits.0)
+    }
+}
+
+impl From<PeerId> for Hash {
+    fn from(peer: PeerId) -> Self {
+        Self(peer.0)
+    }
+}
+
+impl FromStr for PeerId {
+    type Err = HashParseError;
+
+    fn from_str(text: &str) -> Result<Self, HashParseError> {
+        text.parse::<Hash>().map(Self::from)
     }
 }
 

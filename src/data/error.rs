@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::crypto::KeyError;
+
 /// A failure to prepare, open or read data.
 #[derive(Debug, Error)]
 pub enum DataError {
@@ -36,11 +38,47 @@ pub enum DataError {
         source: io::Error,
     },
     /// The inputs hold no text at all.
-    #[error("{}: no .txt file here; give .txt files or folders that hold some", path.display())]
+    #[error(
+        "{}: nothing to prepare here; give .txt, .jsonl (each also with .gz or .zst), .parquet or \
+         token .bin files, or folders that hold some",
+        path.display()
+    )]
     NoText {
         /// The folder, or the file of another kind.
         path: PathBuf,
     },
+    /// An input, or a file about inputs, that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A line or row of an input that cannot be used.
+    #[error("{}, {row} {number}: {reason}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// `line`, counted from 1, or `row`, from 0.
+        row: &'static str,
+        /// Which.
+        number: u64,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// Somebody else writes the same output.
+    #[error("{} is in use: the same output is being prepared; wait for it to end", path.display())]
+    Busy {
+        /// The folder of the work under way.
+        path: PathBuf,
+    },
+    /// A key that cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A reader was told to stop. Never seen outside this module.
+    #[error("stopped")]
+    Stopped,
     /// One input appears twice.
     #[error("{} is given twice; name each text once", path.display())]
     DuplicateInput {

@@ -20,6 +20,9 @@ use super::tokenizer::MAX_VOCAB;
 use crate::crypto::Domain;
 use crate::crypto::Hash;
 use crate::crypto::Hasher;
+use crate::crypto::PeerId;
+use crate::crypto::Signed;
+use crate::crypto::SigningKey;
 use crate::crypto::merkle;
 
 /// The contents of `manifest.json`.
@@ -31,6 +34,9 @@ pub struct Manifest {
     /// The root of the dataset, see [`Manifest::compute_root`]; none in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<Hash>,
+    /// Who vouches for the root; none where it is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
     /// Hash of `tokenizer.json`, domain `Tokenizer`.
     pub tokenizer: Hash,
     /// Tokens are below this.
@@ -110,6 +116,22 @@ impl Manifest {
             None => "version 1 has no root to compare".into(),
         };
         Err(DataError::Manifest { path: dir.join(Self::FILE), reason })
+    }
+
+    /// Refuses the manifest of `dir` unless `maker` signed it.
+    pub fn expect_maker(&self, dir: &Path, maker: &PeerId) -> Result<(), DataError> {
+        // That the signature holds was checked when the manifest was loaded.
+        let reason = match &self.signed {
+            Some(signed) if signed.signer == *maker => return Ok(()),
+            Some(signed) => format!("signed by {}, not by {maker}", signed.signer),
+            None => format!("not signed, so not by {maker}"),
+        };
+        Err(DataError::Manifest { path: dir.join(Self::FILE), reason })
+    }
+
+    /// Signs the root.
+    pub fn sign(&mut self, key: &SigningKey) {
+        self.signed = self.root.map(|r| Signed::new(key, Domain::SignedDataset, r.as_bytes()));
     }
 
     /// What the root says besides the shards.
@@ -192,7 +214,7 @@ impl Manifest {
 
     fn check_version_1(&self) -> Result<(), String> {
         let newer = self.inputs.iter().any(|i| i.origin.is_some());
-        if newer || self.root.is_some() || self.filters.is_some() {
+        if newer || self.root.is_some() || self.filters.is_some() || self.signed.is_some() {
             return Err("version = 1, with fields of version 2".into());
         }
         if self.documents != self.inputs.len() as u64 {
@@ -221,7 +243,12 @@ impl Manifest {
             Some(root) if self.compute_root() != Some(root) => Err(format!(
                 "root = {root} is not the root of the other fields: one of them, or it, was changed"
             )),
-            Some(_) => Ok(()),
+            Some(root) => match &self.signed {
+                Some(signed) if !signed.holds(Domain::SignedDataset, root.as_bytes()) => {
+                    Err(format!("signed: {} did not sign this root", signed.signer))
+                }
+                _ => Ok(()),
+            },
         }
     }
 }

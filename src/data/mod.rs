@@ -3,10 +3,12 @@
 //! [`prepare()`] makes a folder of token shards from text, [`Dataset`] opens it (or generates the
 //! synthetic language), [`Loader`] says which sequences a training step reads.
 
+mod assignment;
 mod corpus;
 mod encode;
 mod error;
 mod facts;
+mod input;
 mod loader;
 mod manifest;
 mod permutation;
@@ -18,10 +20,16 @@ mod shard;
 mod shard_header;
 mod shard_writer;
 mod split;
+mod staging;
+mod stated;
+mod survey;
 mod synthetic;
 mod text;
 mod tokenizer;
 
+pub use assignment::Assignment;
+pub use assignment::Place;
+pub use assignment::Sample;
 pub use corpus::Corpus;
 pub use error::DataError;
 pub use loader::Batch;

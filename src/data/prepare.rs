@@ -1,33 +1,49 @@
 //! From text to a prepared folder: tokenizer, shards and manifest.
 //!
-//! Everything is checked before anything is written, and all is written to a folder beside the
-//! output, which is renamed last: there is a whole folder, or none. Memory does not grow with the
-//! corpus, but for the distinct words that the tokenizer is trained on.
+//! All inputs are read and checked before anything is written, and all is written to a folder
+//! beside the output, which is renamed last: there is a whole folder, or none. Memory does not grow
+//! with the corpus, but for some bytes a document (docs/DATA.md, section 2) and the distinct words
+//! that the tokenizer is trained on.
 
 use std::fs;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use super::DataError;
-use super::encode::Encoder;
+use super::encode::Job;
+use super::encode::encode;
+use super::encode::read_staying;
+use super::input::Input;
+use super::input::Item;
+use super::input::Reading;
+use super::input::find_inputs;
 use super::manifest::Manifest;
+use super::manifest::ShardEntry;
 use super::manifest::token_bytes;
+use super::provenance::FilterEntry;
 use super::provenance::InputEntry;
 use super::provenance::Origin;
+use super::provenance::provenance_hash;
 use super::split::Split;
 use super::split::SplitRule;
-use super::text::Input;
-use super::text::Pieces;
-use super::text::find_inputs;
+use super::staging::Head;
+use super::staging::Left;
+use super::staging::Staging;
+use super::stated::Statement;
+use super::stated::Statements;
+use super::survey::Found;
+use super::survey::survey;
 use super::tokenizer::MAX_VOCAB;
 use super::tokenizer::MIN_VOCAB;
 use super::tokenizer::Tokenizer;
 use crate::crypto::Domain;
+use crate::crypto::Hash;
 use crate::crypto::Hasher;
+use crate::crypto::SigningKey;
 
 /// How to prepare.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +52,18 @@ pub struct Options {
     pub vocab_size: usize,
     /// A `tokenizer.json` to use instead. Default none.
     pub tokenizer: Option<PathBuf>,
+    /// The field of JSON lines that holds the text. Default `text`.
+    pub field: String,
+    /// The column of Parquet that holds the text. Default `text`.
+    pub column: String,
+    /// The licence of all inputs, as the manifest states it. Default empty.
+    pub licence: String,
+    /// Where all inputs are from, as the manifest states it. Default empty.
+    pub source: String,
+    /// A TOML file with licence and source of single inputs. Default none.
+    pub inputs_info: Option<PathBuf>,
+    /// The file of the key that signs the root. Default none: it is not signed.
+    pub sign: Option<PathBuf>,
     /// Tokens of a shard, at most. Default 2^26: 128 MiB of two-byte tokens.
     pub shard_tokens: u64,
     /// Tokens of a block, see [`SplitRule`]. Default none: by the size of the corpus.
@@ -51,6 +79,12 @@ impl Default for Options {
         Self {
             vocab_size: 8192,
             tokenizer: None,
+            field: "text".into(),
+            column: "text".into(),
+            licence: String::new(),
+            source: String::new(),
+            inputs_info: None,
+            sign: None,
             shard_tokens: 1 << 26,
             block_tokens: None,
             heldout_one_in: 64,
@@ -62,8 +96,12 @@ impl Default for Options {
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Reading, checking and hashing the texts.
+    /// Reading, checking and hashing the inputs.
     Check,
+    /// Once, where a killed preparation goes on; the bytes are of tokens that are kept.
+    Resumed,
+    /// Once, where work of another command line or of other inputs was found, and removed.
+    Restarted,
     /// Counting words and merging pairs for the tokenizer. After the last byte the merging goes on.
     Train,
     /// Encoding and writing.
@@ -75,17 +113,18 @@ pub enum Stage {
 pub struct Progress {
     /// The stage.
     pub stage: Stage,
-    /// Bytes of text that it has passed.
+    /// Bytes that it has passed.
     pub done_bytes: u64,
-    /// Bytes of all texts; in [`Stage::Check`] by the sizes of the files.
+    /// All bytes: in [`Stage::Check`] of files, then of text.
     pub total_bytes: u64,
 }
 
 /// Receives progress, from any thread.
 pub type ProgressFn<'a> = &'a (dyn Fn(Progress) + Sync);
 
-/// Prepares the texts at and below `inputs` (see the errors for what is refused) into the folder
-/// `out`, which must not exist or be empty. On an error nothing is left there.
+/// Prepares the inputs at and below `inputs` (see the errors for what is refused) into the folder
+/// `out`, which must not exist or be empty. On an error nothing is left there. What a killed
+/// preparation left is gone on with, if the inputs and options are the same.
 pub fn prepare(
     inputs: &[PathBuf],
     out: &Path,
@@ -94,52 +133,162 @@ pub fn prepare(
 ) -> Result<Manifest, DataError> {
     check_options(options)?;
     check_output(out)?;
+    let key = options.sign.as_deref().map(SigningKey::load).transpose()?;
+    let given = options.tokenizer.as_deref().map(Tokenizer::load).transpose()?;
+    let tokens = given.as_ref().map(|t| (t.end_of_text(), t.vocab_size()));
+    let reading = Reading { field: &options.field, column: &options.column, tokens };
     let inputs = find_inputs(inputs)?;
-    let entries = check_inputs(&inputs, progress)?;
-    let total_bytes = entries.iter().map(|e| e.bytes).sum();
-    let tokenizer = match &options.tokenizer {
-        Some(path) => Tokenizer::load(path)?,
-        None => train_tokenizer(out, &inputs, total_bytes, options.vocab_size, progress)?,
-    };
+    let Described { found, filters, entries } = describe(&inputs, reading, options, progress)?;
+    let total_bytes = found.iter().map(|f| f.text_bytes).sum();
+    let at = |stage| move |done_bytes| progress(Progress { stage, done_bytes, total_bytes });
 
-    let staging = Staging::create(out)?;
-    let path = staging.dir.join(Manifest::TOKENIZER_FILE);
-    write_synced(&path, tokenizer.json())?;
-    let report = |done_bytes| progress(Progress { stage: Stage::Encode, done_bytes, total_bytes });
-    let mut encoder = Encoder::new(&staging.dir, &tokenizer, options.shard_tokens, &report);
-    for (input, entry) in inputs.iter().zip(&entries) {
-        encoder.document(input, entry)?;
+    let preparation = preparation(options, given.as_ref(), &filters, &entries);
+    let (staging, left) = Staging::take(out, preparation)?;
+    let (head, finished) = match left {
+        Left::Work(head, finished) => (Some(head), finished),
+        Left::Nothing => (None, Vec::new()),
+        Left::Other => {
+            at(Stage::Restarted)(0);
+            (None, Vec::new())
+        }
+    };
+    let path = staging.dir().join(Manifest::TOKENIZER_FILE);
+    let tokenizer = match (head, given) {
+        (Some(head), _) => Tokenizer::load(&path)?.expect_hash(&path, head.tokenizer)?,
+        (None, given) => {
+            let train =
+                || train_tokenizer(out, &inputs, &found, reading, options, &at(Stage::Train));
+            let tokenizer = given.map_or_else(train, Ok)?;
+            write_synced(&path, tokenizer.json())?;
+            staging.begin(&Head { preparation, tokenizer: tokenizer.hash() })?;
+            tokenizer
+        }
+    };
+    if head.is_some() {
+        let kept: u64 = finished.iter().map(|f| f.shard.tokens).sum();
+        at(Stage::Resumed)(kept * u64::from(token_bytes(tokenizer.vocab_size())));
     }
-    let shards = encoder.finish()?;
+    let job = Job {
+        inputs: &inputs,
+        found: &found,
+        reading,
+        tokenizer: &tokenizer,
+        shard_tokens: options.shard_tokens,
+        progress: &at(Stage::Encode),
+    };
+    let shards = encode(job, &staging, finished)?;
+    let manifest = manifest(options, &tokenizer, shards, filters, entries, key.as_ref())?;
+    let path = staging.dir().join(Manifest::FILE);
+    let json = manifest.to_json();
+    let json = json.map_err(|e| DataError::Write { path: path.clone(), source: e.into() })?;
+    write_synced(&path, &json)?;
+    staging.publish(out)?;
+    Ok(manifest)
+}
+
+fn manifest(
+    options: &Options,
+    tokenizer: &Tokenizer,
+    shards: Vec<ShardEntry>,
+    filters: Vec<FilterEntry>,
+    inputs: Vec<InputEntry>,
+    key: Option<&SigningKey>,
+) -> Result<Manifest, DataError> {
     let tokens = shards.iter().map(|s| s.tokens).sum();
     let block_tokens =
         options.block_tokens.unwrap_or_else(|| SplitRule::default_block_tokens(tokens));
     let mut manifest = Manifest {
         version: Manifest::VERSION,
         root: None,
+        signed: None,
         tokenizer: tokenizer.hash(),
         vocab_size: tokenizer.vocab_size(),
         token_bytes: token_bytes(tokenizer.vocab_size()),
         tokens,
-        documents: entries.len() as u64,
+        documents: inputs.iter().filter_map(|i| i.origin.as_ref()).map(|o| o.documents).sum(),
         split: SplitRule {
             block_tokens,
             heldout_one_in: options.heldout_one_in,
             seed: options.seed,
         },
-        filters: Some(Vec::new()),
+        filters: Some(filters),
         shards,
-        inputs: entries,
+        inputs,
     };
     manifest.split()?;
     manifest.root = manifest.compute_root();
-    let path = staging.dir.join(Manifest::FILE);
-    let json = manifest
-        .to_json()
-        .map_err(|e| DataError::Write { path: path.clone(), source: e.into() })?;
-    write_synced(&path, &json)?;
-    staging.publish(out)?;
+    if let Some(key) = key {
+        manifest.sign(key);
+    }
     Ok(manifest)
+}
+
+/// The inputs, read once.
+struct Described {
+    found: Vec<Found>,
+    filters: Vec<FilterEntry>,
+    entries: Vec<InputEntry>,
+}
+
+fn describe(
+    inputs: &[Input],
+    reading: Reading<'_>,
+    options: &Options,
+    progress: ProgressFn<'_>,
+) -> Result<Described, DataError> {
+    let otherwise = Statement { licence: options.licence.clone(), source: options.source.clone() };
+    let statements = Statements::load(options.inputs_info.as_deref(), otherwise)?;
+    let names: Vec<_> = inputs.iter().map(|input| &input.name[..]).collect();
+    let statements = statements.about(&names)?;
+    let sizes = inputs.iter().filter_map(|i| fs::metadata(&i.path).ok()).map(|m| m.len());
+    let total_bytes = sizes.sum();
+    let surveyed = survey(inputs, reading, &|done_bytes| {
+        progress(Progress { stage: Stage::Check, done_bytes, total_bytes });
+    })?;
+    let filter = |name: &str, dropped| FilterEntry { name: name.into(), version: 1, dropped };
+    let filters =
+        vec![filter("empty", surveyed.empty), filter("exact-duplicate", surveyed.duplicates)];
+    let of = inputs.iter().zip(&surveyed.inputs).zip(statements);
+    let entries = of.map(|((input, found), stated)| InputEntry {
+        name: input.name.clone(),
+        bytes: found.file_bytes,
+        hash: found.file_hash,
+        origin: Some(Origin {
+            kind: input.kind_name(),
+            field: input.field_name(&reading),
+            documents: found.documents,
+            licence: stated.licence,
+            source: stated.source,
+        }),
+    });
+    let entries = entries.collect();
+    Ok(Described { found: surveyed.inputs, filters, entries })
+}
+
+/// What makes a preparation the same: everything that the folder depends on.
+fn preparation(
+    options: &Options,
+    tokenizer: Option<&Tokenizer>,
+    filters: &[FilterEntry],
+    inputs: &[InputEntry],
+) -> Hash {
+    let mut hasher = Hasher::new(Domain::Preparation);
+    hasher.update(provenance_hash(filters, inputs).as_bytes());
+    // A trained tokenizer follows from the inputs and the size of its vocabulary.
+    match tokenizer {
+        Some(tokenizer) => hasher.update(&[1]).update(tokenizer.hash().as_bytes()),
+        None => hasher.update(&[0]).update(&(options.vocab_size as u64).to_le_bytes()),
+    };
+    let numbers = [
+        options.shard_tokens,
+        options.block_tokens.unwrap_or(0),
+        options.heldout_one_in,
+        options.seed,
+    ];
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.finish()
 }
 
 fn check_options(options: &Options) -> Result<(), DataError> {
@@ -180,118 +329,41 @@ fn check_output(out: &Path) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Reads every text once: all are UTF-8 without NUL, none is empty.
-fn check_inputs(inputs: &[Input], progress: ProgressFn<'_>) -> Result<Vec<InputEntry>, DataError> {
-    let sizes = inputs.iter().filter_map(|i| fs::metadata(&i.path).ok()).map(|m| m.len());
-    let total_bytes = sizes.sum();
-    let mut done_bytes = 0;
-    let mut entries = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let mut pieces = Pieces::open(&input.path)?;
-        let mut hasher = Hasher::new(Domain::InputText);
-        let mut bytes = 0;
-        while let Some(piece) = pieces.next_piece()? {
-            hasher.update(piece.as_bytes());
-            bytes += piece.len() as u64;
-            done_bytes += piece.len() as u64;
-            progress(Progress { stage: Stage::Check, done_bytes, total_bytes });
-        }
-        if bytes == 0 {
-            return Err(DataError::EmptyText { path: input.path.clone() });
-        }
-        let origin = Origin {
-            kind: "txt".into(),
-            field: String::new(),
-            documents: 1,
-            licence: String::new(),
-            source: String::new(),
-        };
-        let (name, hash) = (input.name.clone(), hasher.finish());
-        entries.push(InputEntry { name, bytes, hash, origin: Some(origin) });
-    }
-    Ok(entries)
-}
-
 /// Trains on all text, or on every n-th piece such that about [`TRAIN_BYTES`] are read.
 fn train_tokenizer(
     out: &Path,
     inputs: &[Input],
-    total_bytes: u64,
-    vocab_size: usize,
-    progress: ProgressFn<'_>,
+    found: &[Found],
+    reading: Reading<'_>,
+    options: &Options,
+    progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Tokenizer, DataError> {
+    let total_bytes: u64 = found.iter().map(|f| f.text_bytes).sum();
     let stride = total_bytes.div_ceil(TRAIN_BYTES).max(1);
-    // The trainer's iterator has no errors: the first one ends it and waits here.
-    let failure = Mutex::new(None);
-    let mut remaining = inputs.iter();
-    let mut current: Option<Pieces<File>> = None;
-    let (mut count, mut done_bytes) = (0u64, 0);
-    let mut next = || -> Result<Option<String>, DataError> {
-        loop {
-            let Some(pieces) = &mut current else {
-                let Some(input) = remaining.next() else { return Ok(None) };
-                current = Some(Pieces::open(&input.path)?);
-                continue;
-            };
-            let Some(piece) = pieces.next_piece()? else {
-                current = None;
-                continue;
-            };
-            done_bytes += piece.len() as u64;
-            progress(Progress { stage: Stage::Train, done_bytes, total_bytes });
-            count += 1;
-            if (count - 1).is_multiple_of(stride) {
-                return Ok(Some(piece));
-            }
+    thread::scope(|scope| {
+        let (send, receive) = sync_channel(WAITING_PIECES);
+        let reader = scope.spawn(move || {
+            let (mut count, mut done_bytes) = (0u64, 0);
+            read_staying(inputs, found, reading, &mut |item| {
+                done_bytes += item.bytes();
+                progress(done_bytes);
+                let Item::Text(piece) = item else { return Ok(()) };
+                count += 1;
+                match (count - 1).is_multiple_of(stride) {
+                    true => send.send(piece).map_err(|_| DataError::Stopped),
+                    false => Ok(()),
+                }
+            })
+        });
+        let path = out.join(Manifest::TOKENIZER_FILE);
+        let tokenizer = Tokenizer::train(&path, options.vocab_size, receive.into_iter());
+        match reader.join() {
+            // The reader stops because the trainer did.
+            Ok(Ok(()) | Err(DataError::Stopped)) => tokenizer,
+            Ok(Err(error)) => Err(error),
+            Err(panic) => std::panic::resume_unwind(panic),
         }
-    };
-    let pieces = std::iter::from_fn(|| {
-        next().unwrap_or_else(|error| {
-            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            None
-        })
-    });
-    let tokenizer = Tokenizer::train(&out.join(Manifest::TOKENIZER_FILE), vocab_size, pieces);
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => tokenizer,
-    }
-}
-
-/// The folder that becomes the output, removed if it does not.
-struct Staging {
-    dir: PathBuf,
-}
-
-impl Staging {
-    fn create(out: &Path) -> Result<Self, DataError> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(out.file_name().unwrap_or_default());
-        name.push(format!(".partial-{}", std::process::id()));
-        let dir = out.with_file_name(name);
-        fs::create_dir_all(&dir).map_err(DataError::write(&dir))?;
-        Ok(Self { dir })
-    }
-
-    fn publish(self, out: &Path) -> Result<(), DataError> {
-        let complete = || -> io::Result<()> {
-            File::open(&self.dir)?.sync_all()?;
-            fs::rename(&self.dir, out)?;
-            let parent = match out.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            File::open(parent)?.sync_all()
-        };
-        complete().map_err(DataError::write(out))
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // After a rename there is nothing to remove; else the error that led here is the news.
-        let _ = fs::remove_dir_all(&self.dir);
-    }
+    })
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
@@ -305,5 +377,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
 
 /// Text that the tokenizer is trained on, about. The trainer counts pairs in 32 bits.
 const TRAIN_BYTES: u64 = 1 << 30;
+/// Pieces that wait for the trainer.
+const WAITING_PIECES: usize = 256;
 const MIN_SHARD_TOKENS: u64 = 1024;
 const MAX_SHARD_TOKENS: u64 = 1 << 36;

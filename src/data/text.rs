@@ -1,72 +1,10 @@
-//! Text files: found in order, read in bounded pieces, checked as they are read.
+//! Text in bounded pieces, checked as they are read.
 
-use std::fs;
-use std::fs::File;
-use std::io;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 
 use super::DataError;
-
-/// One text to prepare: one document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Input {
-    pub path: PathBuf,
-    /// What the manifest calls it: the file's name, or folder and path within it, with slashes.
-    pub name: String,
-}
-
-/// The .txt files among and below `inputs`: in the order given, and by name within a folder.
-/// Links to folders are not followed.
-pub(super) fn find_inputs(inputs: &[PathBuf]) -> Result<Vec<Input>, DataError> {
-    let mut found = Vec::new();
-    for path in inputs {
-        let name = match path.file_name() {
-            Some(name) => name.to_string_lossy().into_owned(),
-            None => String::new(),
-        };
-        let before = found.len();
-        if fs::metadata(path).map_err(DataError::read(path))?.is_dir() {
-            collect_folder(path, &name, &mut found)?;
-        } else if is_text(path) {
-            found.push(Input { path: path.clone(), name });
-        }
-        if found.len() == before {
-            return Err(DataError::NoText { path: path.clone() });
-        }
-    }
-    let mut seen = std::collections::HashSet::new();
-    for input in &found {
-        let canonical = fs::canonicalize(&input.path).map_err(DataError::read(&input.path))?;
-        if !seen.insert(canonical) {
-            return Err(DataError::DuplicateInput { path: input.path.clone() });
-        }
-    }
-    Ok(found)
-}
-
-fn collect_folder(folder: &Path, name: &str, found: &mut Vec<Input>) -> Result<(), DataError> {
-    let entries: io::Result<Vec<_>> =
-        fs::read_dir(folder).map_err(DataError::read(folder))?.collect();
-    let mut entries = entries.map_err(DataError::read(folder))?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        let name = format!("{name}/{}", entry.file_name().to_string_lossy());
-        let kind = entry.file_type().map_err(DataError::read(&path))?;
-        if kind.is_dir() {
-            collect_folder(&path, &name, found)?;
-        } else if is_text(&path) && fs::metadata(&path).map_err(DataError::read(&path))?.is_file() {
-            found.push(Input { path, name });
-        }
-    }
-    Ok(())
-}
-
-fn is_text(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt"))
-}
 
 /// A text in pieces that are encoded apart.
 ///
@@ -83,19 +21,31 @@ pub(super) struct Pieces<R> {
     /// Of `pending`, from the start of the text.
     offset: u64,
     ended: bool,
+    /// A NUL byte means that the file is no text.
+    nul_is_binary: bool,
 }
 
-impl Pieces<File> {
-    /// The pieces of a file.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
-        Ok(Self::new(path, File::open(path).map_err(DataError::read(path))?))
+impl<'a> Pieces<&'a [u8]> {
+    /// The pieces of a text that is known to be one, NUL or not.
+    pub fn of_str(path: &Path, text: &'a str) -> Self {
+        Self { nul_is_binary: false, ..Self::new(path, text.as_bytes()) }
     }
 }
 
 impl<R: Read> Pieces<R> {
+    /// A text of no more bytes is one piece.
+    pub const BYTES: usize = PIECE_BYTES;
+
     /// The pieces of what `reader` gives; `path` is for errors.
     pub fn new(path: &Path, reader: R) -> Self {
-        Self { path: path.to_path_buf(), reader, pending: Vec::new(), offset: 0, ended: false }
+        Self {
+            path: path.to_path_buf(),
+            reader,
+            pending: Vec::new(),
+            offset: 0,
+            ended: false,
+            nul_is_binary: true,
+        }
     }
 
     /// The next piece; none at the end. NUL bytes and invalid UTF-8 are errors.
@@ -142,7 +92,9 @@ impl<R: Read> Pieces<R> {
     /// Checks what is pending, and where a piece of it may end.
     fn cut(&self) -> Result<Option<usize>, DataError> {
         let bytes = &self.pending;
-        if let Some(at) = bytes.iter().position(|&b| b == 0) {
+        if self.nul_is_binary
+            && let Some(at) = bytes.iter().position(|&b| b == 0)
+        {
             let offset = self.offset + at as u64;
             return Err(DataError::BinaryText { path: self.path.clone(), offset });
         }

@@ -124,24 +124,32 @@ impl Tokenizer {
 
     /// The tokens of a text, in pieces on all threads.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let mut pieces = Pieces::new(Path::new("the text"), text.as_bytes());
+        let mut pieces = Pieces::of_str(Path::new("the text"), text);
         let mut all = Vec::new();
         while let Some(piece) = pieces.next_piece()? {
             all.push(piece);
         }
-        Ok(self.encode_pieces(&all)?.concat())
+        let encoded: Result<Vec<_>, _> =
+            all.par_iter().map(|piece| self.encode_piece(piece)).collect();
+        Ok(encoded?.concat())
     }
 
-    /// The tokens of each piece, on all threads.
-    pub(super) fn encode_pieces(&self, pieces: &[String]) -> Result<Vec<Vec<u32>>, DataError> {
-        pieces
-            .par_iter()
-            .map(|piece| Ok(self.inner.encode_fast(piece.as_str(), false)?.get_ids().to_vec()))
-            .collect::<tokenizers::Result<_>>()
-            .map_err(|e| DataError::Tokenizer {
-                path: "tokenizer.json".into(),
-                reason: e.to_string(),
-            })
+    /// The tokens of a piece, on this thread.
+    pub(super) fn encode_piece(&self, piece: &str) -> Result<Vec<u32>, DataError> {
+        let encoded = self.inner.encode_fast(piece, false);
+        encoded.map(|encoded| encoded.get_ids().to_vec()).map_err(|e| DataError::Tokenizer {
+            path: "tokenizer.json".into(),
+            reason: e.to_string(),
+        })
+    }
+
+    /// Itself, if its hash is `hash`; `path` is for errors.
+    pub(super) fn expect_hash(self, path: &Path, hash: Hash) -> Result<Self, DataError> {
+        if self.hash == hash {
+            return Ok(self);
+        }
+        let reason = "is not the one that was begun with; remove its folder, and begin anew";
+        Err(DataError::Tokenizer { path: path.to_path_buf(), reason: reason.into() })
     }
 
     /// The text of `tokens`. Bytes that are no UTF-8 (a character cut in two) and tokens outside

@@ -1,6 +1,7 @@
 //! `neuroshard data`: token shards, made, shown, verified, and proved in part.
 
 mod bar;
+mod key;
 mod prepare;
 mod prove;
 mod show;
@@ -14,8 +15,10 @@ use super::{Ending, Failure};
 /// What to do with data.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes a folder of token shards from .txt files and folders of them.
+    /// Makes a folder of token shards from texts, JSON lines, Parquet or token files.
     Prepare(prepare::Args),
+    /// Makes a key to sign datasets with.
+    Key(key::Args),
     /// Prints what a prepared folder holds.
     Show(show::Args),
     /// Checks every byte of a prepared folder, and names the first that are wrong.
@@ -30,6 +33,7 @@ pub enum Command {
 pub fn run(command: &Command, out: &mut Stdout) -> Result<Ending, Failure> {
     match command {
         Command::Prepare(args) => prepare::run(args, out),
+        Command::Key(args) => key::run(args, out),
         Command::Show(args) => show::run(args, out),
         Command::Verify(args) => verify::run(args, out),
         Command::Prove(args) => prove::prove(args, out),

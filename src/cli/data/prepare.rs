@@ -12,7 +12,8 @@ use crate::data::Stage;
 /// Arguments of `data prepare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// UTF-8 .txt files, and folders that hold some.
+    /// Files of UTF-8 text and folders of them: .txt (a document), .jsonl (a document a line), both also
+    /// with .gz or .zst, .parquet (a document a row), and token .bin files of llm.c.
     #[arg(required = true)]
     inputs: Vec<PathBuf>,
     /// The folder to make; it must not exist, or be empty.
@@ -24,6 +25,25 @@ pub struct Args {
     /// A byte-level BPE tokenizer.json to use instead of training one.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// The field of JSON lines that holds the text.
+    #[arg(long, default_value_t = Options::default().field)]
+    field: String,
+    /// The column of Parquet that holds the text.
+    #[arg(long, default_value_t = Options::default().column)]
+    column: String,
+    /// The licence of all inputs, for the manifest.
+    #[arg(long, default_value = "")]
+    licence: String,
+    /// Where all inputs are from, for the manifest.
+    #[arg(long, default_value = "")]
+    source: String,
+    /// Licences and sources of single inputs: a TOML file of tables ["NAME"], NAME being an input
+    /// or a folder, each with `licence` and `source`.
+    #[arg(long, value_name = "FILE")]
+    inputs_info: Option<PathBuf>,
+    /// Signs the dataset with the key in this file (see data key).
+    #[arg(long, value_name = "KEYFILE")]
+    sign: Option<PathBuf>,
     /// Tokens of a shard, at most.
     #[arg(long, default_value_t = Options::default().shard_tokens)]
     shard_tokens: u64,
@@ -44,19 +64,39 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let options = Options {
         vocab_size: args.vocab_size,
         tokenizer: args.tokenizer.clone(),
+        field: args.field.clone(),
+        column: args.column.clone(),
+        licence: args.licence.clone(),
+        source: args.source.clone(),
+        inputs_info: args.inputs_info.clone(),
+        sign: args.sign.clone(),
         shard_tokens: args.shard_tokens,
         block_tokens: args.block_tokens,
         heldout_one_in: args.heldout_one_in,
         seed: args.seed,
     };
     let bar = bytes_bar();
+    let say = |text: &str| match &bar {
+        Some(bar) => bar.println(text),
+        None => eprintln!("{text}"),
+    };
     let show = |progress: data::Progress| {
-        let Some(bar) = &bar else { return };
-        bar.set_message(match progress.stage {
+        let name = match progress.stage {
+            Stage::Resumed => {
+                let megabytes = progress.done_bytes as f64 / 1e6;
+                return say(&format!(
+                    "going on with work that was broken off: {megabytes:.1} MB of tokens are kept"
+                ));
+            }
+            Stage::Restarted => {
+                return say("beginning anew: the work found there was of other inputs or options");
+            }
             Stage::Check => "checking",
             Stage::Train => "tokenizer",
             Stage::Encode => "encoding",
-        });
+        };
+        let Some(bar) = &bar else { return };
+        bar.set_message(name);
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.done_bytes);
     };
@@ -68,13 +108,20 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let tokens: u64 = manifest.shards.iter().map(|s| s.tokens).sum();
     let bytes: u64 = manifest.inputs.iter().map(|i| i.bytes).sum();
     out.line(format_args!(
-        "texts        {} ({:.1} MB)",
+        "inputs       {} ({:.1} MB)",
         manifest.inputs.len(),
         bytes as f64 / 1e6
     ))?;
     out.line(format_args!("tokens       {tokens} in {} shards", manifest.shards.len()))?;
+    out.line(format_args!("documents    {}", manifest.documents))?;
+    for filter in manifest.filters.iter().flatten().filter(|f| f.dropped > 0) {
+        out.line(format_args!("left out     {} ({})", filter.dropped, filter.name))?;
+    }
     out.line(format_args!("vocabulary   {}", manifest.vocab_size))?;
-    out.line(format_args!("bytes/token  {:.3}", bytes as f64 / tokens.max(1) as f64))?;
+    let plain = manifest.inputs.iter().filter_map(|i| i.origin.as_ref()).all(|o| o.kind == "txt");
+    if plain {
+        out.line(format_args!("bytes/token  {:.3}", bytes as f64 / tokens.max(1) as f64))?;
+    }
     out.line(format_args!("dataset      {}", manifest.dataset_hash()))?;
     if let Some(root) = manifest.root {
         out.line(format_args!("root         {root}"))?;

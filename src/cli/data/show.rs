@@ -21,6 +21,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     if let Some(root) = manifest.root {
         out.line(format_args!("root         {root}"))?;
     }
+    if let Some(signed) = &manifest.signed {
+        out.line(format_args!("signed by    {}", signed.signer))?;
+    }
     out.line(format_args!("dataset      {}", manifest.dataset_hash()))?;
     out.line(format_args!("tokenizer    {}", manifest.tokenizer))?;
     out.line(format_args!(

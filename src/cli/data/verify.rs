@@ -7,6 +7,7 @@ use super::super::output::Stdout;
 use super::super::{Ending, Failure};
 use super::bar::bytes_bar;
 use crate::crypto::Hash;
+use crate::crypto::PeerId;
 use crate::data::Corpus;
 
 /// Arguments of `data verify`.
@@ -17,6 +18,9 @@ pub struct Args {
     /// The root that the dataset must have: 64 hexadecimal digits.
     #[arg(long)]
     root: Option<Hash>,
+    /// The public key that must have signed it: 64 hexadecimal digits.
+    #[arg(long, value_name = "PUBKEY")]
+    maker: Option<PeerId>,
 }
 
 /// Runs the command.
@@ -26,6 +30,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     let manifest = corpus.manifest();
     if let Some(root) = &args.root {
         manifest.expect_root(&args.dir, root)?;
+    }
+    if let Some(maker) = &args.maker {
+        manifest.expect_maker(&args.dir, maker)?;
     }
     let bytes = manifest.tokens * u64::from(manifest.token_bytes);
     let bar = bytes_bar();
@@ -52,6 +59,9 @@ pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {
     match manifest.root {
         Some(root) => out.line(format_args!("root         {root}"))?,
         None => out.line("root         none: a folder of version 1; prepare the data again")?,
+    }
+    if let Some(signed) = &manifest.signed {
+        out.line(format_args!("signed by    {}", signed.signer))?;
     }
     Ok(Ending::Done)
 }
