@@ -76,7 +76,7 @@ impl Points {
             let own = |i: usize| space.squared_of_scaled(of(i), (of(i).0, 0.0));
             // What has become zero is farther from all than they can be from each other: it is no
             // neighbour, though nothing is nearer to all than the origin.
-            let far = 16.0 * (0..groups.len()).map(|i| own(i)).fold(0.0, f64::max);
+            let far = 16.0 * (0..groups.len()).map(own).fold(0.0, f64::max);
             let squared = pairs(groups.len(), |i, j| match of(i).1 * of(j).1 {
                 0.0 => far,
                 _ => space.squared_of_scaled(of(i), of(j)),
