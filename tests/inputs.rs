@@ -75,7 +75,7 @@ fn table(path: &Path, documents: &[String], compression: Compression, version: W
         ids.close().unwrap();
         let mut texts = rows.next_column().unwrap().unwrap();
         // Every second empty text is null.
-        let null = |i: usize| group[i].is_empty() && i % 2 == 0;
+        let null = |i: usize| group[i].is_empty() && i.is_multiple_of(2);
         let levels: Vec<_> = (0..group.len()).map(|i| i16::from(!null(i))).collect();
         let values: Vec<_> = (0..group.len())
             .filter(|&i| !null(i))
@@ -272,8 +272,9 @@ fn faulty_inputs_are_named() {
     check("p1.parquet", &whole[..whole.len() / 2], &["cut off"]);
     check("p2.parquet", b"PAR1", &["cut off"]);
     let column = Options { column: "body".into(), ..options(base.tokenizer()) };
-    let error =
-        prepare(&[path.clone()], &base.path("o"), &column, &|_| {}).unwrap_err().to_string();
+    let error = prepare(std::slice::from_ref(&path), &base.path("o"), &column, &|_| {})
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("\"body\"") && error.contains("\"id\", \"text\""), "{error}");
     let column = Options { column: "id".into(), ..options(base.tokenizer()) };
     let error = prepare(&[path], &base.path("o"), &column, &|_| {}).unwrap_err().to_string();
