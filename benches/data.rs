@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench")]
 
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ fn by_turns(runs: usize, mut a: impl FnMut(), mut b: impl FnMut()) -> (f64, f64)
         begun.elapsed().as_secs_f64()
     };
     let mut times: (Vec<f64>, Vec<f64>) = (0..runs).map(|_| (time(&mut a), time(&mut b))).unzip();
-    [&mut times.0, &mut times.1].map(|t| t.sort_by(f64::total_cmp));
+    [&mut times.0, &mut times.1].into_iter().for_each(|t| t.sort_by(f64::total_cmp));
     (times.0[runs / 2], times.1[runs / 2])
 }
 
@@ -86,7 +87,7 @@ fn large(dir: &tempfile::TempDir) -> PathBuf {
     out
 }
 
-fn verifying(out: &PathBuf) {
+fn verifying(out: &Path) {
     let corpus = Corpus::open(out).unwrap();
     let files: Vec<_> = corpus.shards().iter().map(|s| s.path().to_owned()).collect();
     let bytes: u64 = files.iter().map(|f| fs::metadata(f).unwrap().len()).sum();
@@ -109,7 +110,7 @@ fn verifying(out: &PathBuf) {
     );
 }
 
-fn touching(out: &PathBuf) {
+fn touching(out: &Path) {
     let config = Config { dir: Some(out.clone()), ..Config::default() };
     let dataset = Dataset::open(&config, 0).unwrap();
     let count = dataset.num_train_sequences(1024).unwrap().min(2000);
@@ -122,7 +123,7 @@ fn touching(out: &PathBuf) {
     println!("a sequence of 1024: first touch {first:.1} us, again {again:.1} us");
 }
 
-fn proving(out: &PathBuf) {
+fn proving(out: &Path) {
     let corpus = Corpus::open(out).unwrap();
     let proof = corpus.prove(Part::Training, 12_345, 1024).unwrap();
     let begun = Instant::now();
