@@ -111,7 +111,7 @@ fn verifying(out: &Path) {
 }
 
 fn touching(out: &Path) {
-    let config = Config { dir: Some(out.clone()), ..Config::default() };
+    let config = Config { dir: Some(out.to_path_buf()), ..Config::default() };
     let dataset = Dataset::open(&config, 0).unwrap();
     let count = dataset.num_train_sequences(1024).unwrap().min(2000);
     let read = || {
