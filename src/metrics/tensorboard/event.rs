@@ -1,8 +1,10 @@
 //! `Event` messages, field by field (tensorflow's `event.proto` and `summary.proto`):
 //!
-//!     Event      1 wall_time (double)  2 step (int64)  3 file_version (string)  5 summary  7 session_log
-//!     Summary    1 value, repeated: 1 tag (string)  2 simple_value (float)
-//!     SessionLog 1 status: 1 is START
+//! ```text
+//! Event      1 wall_time (double)  2 step (int64)  3 file_version (string)  5 summary  7 session_log
+//! Summary    1 value, repeated: 1 tag (string)  2 simple_value (float)
+//! SessionLog 1 status: 1 is START
+//! ```
 
 /// What a file begins with.
 pub(super) fn version(time: f64) -> Vec<u8> {
