@@ -31,7 +31,7 @@ impl RunFolder {
         self.path.join("config.toml")
     }
 
-    /// What the first rank computes on, and what its kernels have decided: [`DeviceRecord`].
+    /// What the first rank computes on, and what its kernels have decided: `DeviceRecord`.
     pub fn device(&self) -> PathBuf {
         self.path.join("device.json")
     }

@@ -2,8 +2,8 @@
 //!
 //! The contract (docs/ARITHMETIC.md, 16.4) asks of a product only that each output is one chain over
 //! k ascending, and a library may well compute it so. Whether it does is not taken on trust. For each
-//! [`shape`](shape::Shape) the library's heuristics name algorithms; those that split k are left out;
-//! the others are probed on the device itself ([`probe`]): they must give the bits of our `mma.sync`
+//! shape the library's heuristics name algorithms; those that split k are left out;
+//! the others are probed on the device itself (`probe`): they must give the bits of our `mma.sync`
 //! kernel. The first that does is a plan, is timed against our kernel, and serves where it is faster
 //! (`product` in `device.tuning`). Where none does, our kernels serve. Results never depend on it.
 //!
