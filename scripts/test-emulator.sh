@@ -76,7 +76,8 @@ attention_backward_wgmma.cu|attention_backward_keys_w|1|__syncwarp();|
 attention_backward_wgmma.cu|attention_backward_keys_w|1|wgmma_wait<0>();|
 attention_backward_wgmma.cu|attention_backward_keys_w|1|if (turn > 0) barrier_wait|if (turn > 1) barrier_wait
 attention_backward_wgmma.cu|attention_backward_queries_w|1|wgmma_wait<1>();|wgmma_wait<2>();
-attention_backward_wgmma.cu|attention_backward_queries_w|1|barrier_wait(&barriers.own, 0);|
+attention_backward_wgmma.cu|attention_backward_keys_w|1|barrier_wait(&barriers.own, 0);|
+attention_backward_wgmma.cu|attention_backward_queries_w|2|barrier_wait(&barriers.own, 0);|
 attention_forward_wgmma.cu|attention_forward_w|1|barrier_wait(&barriers.queries, 0);|
 '
 

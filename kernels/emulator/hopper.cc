@@ -1,7 +1,7 @@
 // Barriers in shared memory, TMA and products of warp groups, as the PTX manual describes them: ISA
 // 9.0, "mbarrier", "cp.async.bulk.tensor", "Asynchronous warpgroup level matrix". What is in flight
-// happens as late as it can: a box lands when nobody can go on without it, a product is made when it
-// is waited for. Compile without -fsanitize=thread.
+// happens as late as it can: a box lands when nobody can go on without it, the last one asked for first
+// (boxes have no order among them), a product is made when it is waited for. Compile without -fsanitize=thread.
 #include "scheduler.h"
 
 namespace cuda_cpu {
@@ -23,11 +23,11 @@ struct Box {
   uint64_t* barrier;
   int x, y, z;
 };
-// A ring of those under way. (What ThreadSanitizer watches, such as a vector's memory, must not be
+// Those under way. (What ThreadSanitizer watches, such as a vector's memory, must not be
 // shared by threads here.)
 constexpr unsigned MAX_BOXES = 64;
 Box boxes[MAX_BOXES];
-unsigned boxes_asked, boxes_landed;
+unsigned boxes_under_way;
 
 constexpr int BOX_ROWS = 64, ROW_BYTES = 128;
 
@@ -108,15 +108,15 @@ bool phase_is_over(void* word, uint32_t phase) {
 
 void fetch_box(void* to, const void* map, uint64_t* barrier, int x, int y, int z) {
   if (shared_offset(to) % 1024) fail("a box that does not begin at a multiple of 1,024 bytes");
-  if (boxes_asked - boxes_landed == MAX_BOXES) fail("more boxes under way than are kept here");
-  boxes[boxes_asked++ % MAX_BOXES] = {(char*)to, (const uint64_t*)map, barrier, x, y, z};
+  if (boxes_under_way == MAX_BOXES) fail("more boxes under way than are kept here");
+  boxes[boxes_under_way++] = {(char*)to, (const uint64_t*)map, barrier, x, y, z};
 }
 
-void forget_boxes() { boxes_asked = boxes_landed = 0; }
+void forget_boxes() { boxes_under_way = 0; }
 
 bool land_box() {
-  if (boxes_asked == boxes_landed) return false;
-  const Box box = boxes[boxes_landed++ % MAX_BOXES];
+  if (boxes_under_way == 0) return false;
+  const Box box = boxes[--boxes_under_way];
   const int64_t count = box.map[0], rows = box.map[1], columns = box.map[2];
   const uint16_t* from = (const uint16_t*)box.map[3];
   for (int r = 0; r < BOX_ROWS; r++)
