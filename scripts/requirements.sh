@@ -39,13 +39,13 @@ require_lab() {
   for program in mpirun.openmpi mpirun.mpich sbatch slurmctld slurmd munged ip; do
     command -v $program >/dev/null || missing+=" $program"
   done
-  # srun --mpi=pmix loads it.
-  ldconfig -p | grep -q 'libpmix.so.2' || [ -n "$(find /usr/lib -name 'libpmix.so.2*' -print -quit)" ] || missing+=" libpmix2"
+  # srun --mpi=pmix loads it, by the name that only the development package has.
+  [ -n "$(find -L /usr/lib -name libpmix.so -print -quit 2>/dev/null)" ] || missing+=" libpmix-dev"
   [ -z "$missing" ] && { require_namespaces; return; }
   echo "installing what the tests with real MPI and Slurm need:$missing"
-  if ! install_packages openmpi-bin mpich libpmix2 slurm-wlm munge iproute2 >/dev/null; then
+  if ! install_packages openmpi-bin mpich libpmix-dev slurm-wlm munge iproute2 >/dev/null; then
     echo "SKIPPED LOUDLY: $(basename "$0"):$missing missing, and apt could not install" \
-      "openmpi-bin mpich libpmix2 slurm-wlm munge iproute2"
+      "openmpi-bin mpich libpmix-dev slurm-wlm munge iproute2"
     return 1
   fi
   require_namespaces

@@ -8,7 +8,7 @@
 # COMMAND finds SLURM_CONF set, and nodes n1 .. nN with 4 CPUs and 4 stand-in GPUs each, in the
 # partitions `debug` (jobs can be preempted: requeued) and `high` (preempts). Inside netlab.sh node
 # nI runs on host nI; else all nodes share this host, on one port each. SANDBOX_SECS (300) bounds
-# the whole. Needs root and the Debian packages slurm-wlm, munge (libpmix2 for `srun --mpi=pmix`).
+# the whole. Needs root and the Debian packages slurm-wlm, munge (libpmix-dev for `srun --mpi=pmix`).
 set -euo pipefail
 
 CPUS=4
