@@ -49,6 +49,15 @@ pub struct Shard {
 impl Shard {
     /// Maps the shard and checks its header and length; no token is read.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        Self::open_where(path, &|_| true)
+    }
+
+    /// As [`Self::open`]; a header that does not agree with the manifest is an error before the
+    /// length is compared with it.
+    pub(super) fn open_where(
+        path: &Path,
+        agrees: &dyn Fn(&Header) -> bool,
+    ) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::read(path))?;
         let length = file.metadata().map_err(DataError::read(path))?.len();
         let fail = |bytes: Range<u64>, reason| DataError::Shard {
@@ -66,6 +75,9 @@ impl Shard {
         // that no other program does is the one thing the user must grant.
         let map = unsafe { Mmap::map(&file) }.map_err(DataError::read(path))?;
         let header = Header::parse(&map).map_err(|reason| fail(0..header_bytes, reason))?;
+        if !agrees(&header) {
+            return Err(fail(0..header_bytes, "its header is not what the manifest says".into()));
+        }
         let want = header.file_bytes();
         if Some(length) != want || map.len() as u64 != length {
             return Err(match want {

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use rayon::prelude::*;
+use serde_json::Value;
 use tokenizers::AddedToken;
 use tokenizers::DecoderWrapper;
 use tokenizers::ModelWrapper;
@@ -46,6 +47,7 @@ impl Tokenizer {
     /// From the bytes of a `tokenizer.json`; `path` is for errors.
     pub fn from_json(path: &Path, json: Vec<u8>) -> Result<Self, DataError> {
         let fail = |reason: String| DataError::Tokenizer { path: path.to_path_buf(), reason };
+        check_json(&json).map_err(fail)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&json)
             .map_err(|e| fail(format!("not a tokenizer.json: {e}")))?;
         match inner.get_model() {
@@ -181,3 +183,61 @@ pub(super) const MIN_VOCAB: usize = 257;
 /// The most tokens a vocabulary may have.
 pub(super) const MAX_VOCAB: usize = 1 << 24;
 const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Refuses what the crate would panic at: text that is no JSON, and tables of a `Precompiled`
+/// normalizer, which no byte-level tokenizer has.
+fn check_json(json: &[u8]) -> Result<(), String> {
+    let whole: Value =
+        serde_json::from_slice(json).map_err(|e| format!("not a tokenizer.json: {e}"))?;
+    let mut parts = vec![&whole["normalizer"]];
+    while let Some(part) = parts.pop() {
+        if part["type"] == "Precompiled" || part.get("precompiled_charsmap").is_some() {
+            return Err("has a Precompiled normalizer; a byte-level BPE is needed".into());
+        }
+        parts.extend(part["normalizers"].as_array().into_iter().flatten());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_json(json: &[u8]) -> Result<Tokenizer, DataError> {
+        Tokenizer::from_json(Path::new("t.json"), json.to_vec())
+    }
+
+    /// The crate's decoders unwrap what they parse.
+    #[test]
+    fn damage_is_an_error_wherever_it_is() {
+        let text = ["some words, ".repeat(9)];
+        let trained = Tokenizer::train(Path::new("t"), 270, text.into_iter()).unwrap();
+        let json = trained.json();
+        let find = |what: &[u8]| json.windows(what.len()).position(|w| w == what).unwrap();
+        let decoder = find(b"\"decoder\"");
+        for at in (0..600).chain(decoder..decoder + 300) {
+            let mut bad = json.to_vec();
+            bad[at] ^= 1;
+            // It may still be a tokenizer, another one.
+            if let Err(error) = from_json(&bad) {
+                assert!(error.to_string().contains("t.json"), "{at}: {error}");
+            }
+            assert!(from_json(&json[..at]).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn tables_that_the_crate_believes_are_refused() {
+        let text = ["some words, ".repeat(9)];
+        let trained = Tokenizer::train(Path::new("t"), 270, text.into_iter()).unwrap();
+        let mut whole: Value = serde_json::from_slice(trained.json()).unwrap();
+        let table = serde_json::json!({ "type": "Precompiled", "precompiled_charsmap": "AAAA" });
+        for normalizer in
+            [table.clone(), serde_json::json!({ "type": "Sequence", "normalizers": [table] })]
+        {
+            whole["normalizer"] = normalizer;
+            let error = from_json(&serde_json::to_vec(&whole).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("Precompiled"), "{error}");
+        }
+    }
+}
