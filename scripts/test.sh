@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 require_rust
 require_cc
 
-step() { printf '\n== %s\n' "$*"; }
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
 step "CUDA compiler"
 scripts/setup-cuda.sh
@@ -37,6 +37,9 @@ cargo test --locked
 
 step "pages in a real browser"
 NEUROSHARD_BIN=${CARGO_TARGET_DIR:-target}/debug/neuroshard scripts/test-pages.sh
+
+step "the guide, block by block"
+NEUROSHARD_BIN=${CARGO_TARGET_DIR:-target}/debug/neuroshard scripts/test-guide.sh
 
 step "fuzzing"
 scripts/fuzz.sh 30
