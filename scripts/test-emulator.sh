@@ -82,47 +82,64 @@ attention_forward_wgmma.cu|attention_forward_w|1|barrier_wait(&barriers.queries,
 '
 
 planted=$out/planted
-# Builds one program with the bug in it; only the file that has it is compiled.
+rm -rf "$planted" && mkdir -p "$planted"
+
+# with_bug FOLDER PROGRAM FILE: builds one program with the bug in it; only the file that has it is compiled.
 with_bug() {
-  local program=$1 stem=${2%.cu}
-  rm -rf "$planted/$program.objects"
-  cp -a "$out/$program.objects" "$planted/"
-  rm -f "$planted/$program.objects/$stem.kernel.o" "$planted/$program"
-  scripts/build-emulator.sh --kernels "$planted/kernels" --out "$planted" "$program" >/dev/null
+  local objects=$1/$2.objects
+  cp -a "$out/$2.objects" "$1/"
+  rm -f "$objects/${3%.cu}.kernel.o"
+  scripts/build-emulator.sh --kernels "$1/kernels" --out "$1" "$2" >/dev/null
+  rm -rf "$objects"
 }
-missed=0 caught=0
-while IFS='|' read -r file names number text instead; do
-  [ -n "$file" ] || continue
-  rm -rf "$planted" && mkdir -p "$planted/kernels"
-  cp -a kernels/*.cu kernels/*.cuh "$planted/kernels/"
+
+# seek FOLDER FILES NAMES NUMBER TEXT INSTEAD: plants one bug, and says in FOLDER/verdict what caught it.
+seek() {
+  local folder=$1 file=${2% *} compiled=${2#* } names=$3 number=$4 text=$5 instead=$6 by= order
+  mkdir -p "$folder/kernels"
+  cp -a kernels/*.cu kernels/*.cuh "$folder/kernels/"
   awk -v wanted="$number" -v text="$text" -v instead="${instead//\\/}" '
     (at = index($0, text)) && ++seen == wanted {
       $0 = substr($0, 1, at - 1) instead substr($0, at + length(text)); done = 1
     }
     { print }
-    END { exit !done }' "kernels/${file% *}" >"$planted/kernels/${file% *}" ||
-    { echo "FAIL: ${file% *} has no line $number with $text" >&2; exit 1; }
-  by=
-  with_bug replay "${file#* }"
+    END { exit !done }' "kernels/$file" >"$folder/kernels/$file" ||
+    { echo "FAIL: $file has no line $number with $text" >"$folder/verdict"; return; }
+  with_bug "$folder" replay "$compiled"
   for order in ascending descending random; do
-    [ -n "$by" ] || plain "$planted" --order $order --only "$names" >"$planted/said" 2>&1 || by="$order order"
+    [ -n "$by" ] || plain "$folder" --order $order --only "$names" >"$folder/said" 2>&1 || by="$order order"
   done
   if [ -z "$by" ]; then
-    with_bug replay_tsan "${file#* }"
-    tsan "$planted" --only "$names" >"$planted/said" 2>&1 || by=ThreadSanitizer
+    with_bug "$folder" replay_tsan "$compiled"
+    tsan "$folder" --only "$names" >"$folder/said" 2>&1 || by=ThreadSanitizer
   fi
   if [ -z "$by" ]; then
-    with_bug replay_asan "${file#* }"
-    asan "$planted" --only "$names" >"$planted/said" 2>&1 || by=AddressSanitizer
+    with_bug "$folder" replay_asan "$compiled"
+    asan "$folder" --only "$names" >"$folder/said" 2>&1 || by=AddressSanitizer
   fi
-  if [ -n "$by" ]; then
-    caught=$((caught + 1))
-    echo "caught by $by: ${file% *}, $text ($number) -> ${instead:-nothing}"
-  else
-    missed=$((missed + 1))
-    echo "MISSED: ${file% *}, $text ($number) -> ${instead:-nothing}"
-  fi
+  [ -z "$by" ] && by=MISSED || by="caught by $by"
+  echo "$by: $file, $text ($number) -> ${instead:-nothing}" >"$folder/verdict"
+}
+
+# As many at a time as there are cores.
+count=0
+while IFS='|' read -r files names number text instead; do
+  [ -n "$files" ] || continue
+  count=$((count + 1))
+  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+  folder=$planted/$count
+  mkdir "$folder"
+  {
+    # What cannot be built ends `seek` without a verdict: it is not caught by failing.
+    set +e
+    (set -e; seek "$folder" "$files" "$names" "$number" "$text" "$instead")
+    [ -s "$folder/verdict" ] || echo "FAIL: $files, $text ($number): could not be tried" >"$folder/verdict"
+    cat "$folder/verdict"
+    find "$folder" -mindepth 1 ! -name verdict -delete
+  } </dev/null &
 done <<<"$PLANTED"
+wait
+caught=$(cat "$planted"/*/verdict | grep -c '^caught') || true
 rm -rf "$planted"
-echo "$caught planted bugs caught, $missed missed"
-[ $missed = 0 ]
+echo "$caught of $count planted bugs caught"
+[ "$caught" = "$count" ]
