@@ -281,6 +281,65 @@ fn faulty_inputs_are_named() {
     assert!(error.contains("\"id\" has no text"), "{error}");
 }
 
+/// Tables are read by a crate of many parts: whatever one bit makes of a file, the file is read or refused.
+#[test]
+fn tables_with_a_wrong_bit_are_read_or_refused() {
+    let base = Base::new();
+    let few: Vec<_> = documents().into_iter().skip(60).take(30).collect();
+    for (k, (compression, version)) in [
+        (Compression::UNCOMPRESSED, WriterVersion::PARQUET_1_0),
+        (Compression::SNAPPY, WriterVersion::PARQUET_2_0),
+        (Compression::GZIP(Default::default()), WriterVersion::PARQUET_1_0),
+        (Compression::SNAPPY, WriterVersion::PARQUET_1_0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = base.path("t.parquet");
+        table(&path, &few, compression, version);
+        let whole = fs::read(&path).unwrap();
+        let mut read = 0;
+        // A stride that is prime to the file's bits comes to all of it.
+        for i in 0..FLIPS {
+            let bit = (i * 104_729 + k) % (8 * whole.len());
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, bytes).unwrap();
+            match base.prepare(&["t.parquet"], "out") {
+                Ok(_) => {
+                    read += 1;
+                    fs::remove_dir_all(base.path("out")).unwrap();
+                }
+                // Rows can be lost too, until there are not enough.
+                Err(error) => {
+                    let error = error.to_string();
+                    let is_told = ["t.parquet", "the text gives"].iter().any(|w| error.contains(w));
+                    assert!(is_told, "{bit}: {error}");
+                }
+            }
+        }
+        assert!(0 < read && read < FLIPS, "{read}");
+    }
+}
+
+/// Of each table. So few are quick; of 4,000 some five come to an assertion inside the crate.
+const FLIPS: usize = 60;
+
+#[test]
+fn a_length_that_meets_an_assertion_inside_the_crate_is_an_error() {
+    let base = Base::new();
+    let texts = ["first ".repeat(20), "second ".repeat(20)];
+    let path = base.path("t.parquet");
+    table(&path, &texts, Compression::UNCOMPRESSED, WriterVersion::PARQUET_1_0);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(120).position(|w| w == texts[0].as_bytes()).unwrap();
+    // The first text takes in the second but for two bytes, too few for another length.
+    let length = (texts[0].len() + 4 + texts[1].len() - 2) as u32;
+    bytes[at - 4..at].copy_from_slice(&length.to_le_bytes());
+    let error = base.refused("t2.parquet", &bytes);
+    assert!(error.contains("lengths do not fit"), "{error}");
+}
+
 /// A token file of llm.c.
 fn token_file(tokens: &[u16]) -> Vec<u8> {
     let mut header = [0i32; 256];

@@ -1,6 +1,8 @@
 //! Parquet: a column of texts, page by page.
 
 use std::fs::File;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +35,7 @@ pub fn read(
     let damaged = |e: ParquetError| fail(format!("damaged or cut off: {e}"));
     let file = File::open(path).map_err(DataError::read(path))?;
     let pages = Arc::new(file.try_clone().map_err(DataError::read(path))?);
-    let reader = SerializedFileReader::new(file).map_err(damaged)?;
+    let reader = guarded(|| SerializedFileReader::new(file)).map_err(damaged)?;
     let metadata = reader.metadata();
     let columns = metadata.file_metadata().schema_descr().columns();
     let Some(index) = columns.iter().position(|c| c.path().string() == column) else {
@@ -51,11 +53,12 @@ pub fn read(
         let rows = usize::try_from(group.num_rows())
             .map_err(|_| fail(format!("a group of {} rows", group.num_rows())))?;
         let pages = page_reader(&pages, group.column(index), rows).map_err(&fail)?;
-        let values = get_column_reader(description.clone(), pages);
-        let mut values = get_typed_column_reader::<ByteArrayType>(values);
+        let values = guarded(|| Ok(get_column_reader(description.clone(), pages)));
+        let mut values = get_typed_column_reader::<ByteArrayType>(values.map_err(damaged)?);
         let end = row + rows as u64;
         while row < end {
-            let batch = next_batch(&mut values, description.max_def_level()).map_err(damaged)?;
+            let batch = guarded(|| next_batch(&mut values, description.max_def_level()));
+            let batch = batch.map_err(damaged)?;
             if batch.is_empty() {
                 return Err(fail(format!("damaged: its rows end at {row} of {end}")));
             }
@@ -87,10 +90,12 @@ fn page_reader(
     let damaged = |e: ParquetError| format!("damaged or cut off: {e}");
     Ok(match column.compression() {
         Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) => {
-            Box::new(SerializedPageReader::new(file.clone(), column, rows, None).map_err(damaged)?)
+            let pages = || SerializedPageReader::new(file.clone(), column, rows, None);
+            Box::new(guarded(pages).map_err(damaged)?)
         }
         Compression::ZSTD(_) => {
-            Box::new(ZstdPages::new(file.clone(), column, rows).map_err(damaged)?)
+            let pages = || ZstdPages::new(file.clone(), column, rows);
+            Box::new(guarded(pages).map_err(damaged)?)
         }
         other => {
             return Err(format!(
@@ -98,6 +103,13 @@ fn page_reader(
             ));
         }
     })
+}
+
+/// What the crate makes of a file. Of some damaged ones it makes a panic (an assertion on a page's lengths):
+/// that is an error like others here, and nothing of what it was reading is used afterwards.
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    let gave_up = |_| Err(ParquetError::General("its lengths do not fit together".into()));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(gave_up)
 }
 
 /// Some rows: none at the end.
