@@ -1,49 +1,44 @@
 //! The `[aggregate]` table.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::Error;
 use super::MAX_PEERS;
 
-/// How updates become one. Part of the job: all peers must have the same.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// `[aggregate]`: how updates become one; docs/AGGREGATION.md explains it. Part of the job: all
+/// clusters must have the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The rule: `mean`, `median`, `trimmed_mean`, `krum`, `multi_krum`, `geometric_median`,
-    /// `centered_clipping` or `trust_weighted`. Default `geometric_median`.
+    /// How the updates become one.
     pub rule: Rule,
-    /// How many of the updates may be lies (f). Absent: `floor((n - 1) / 3)` of the n that there
-    /// are, what the ledger bears.
+    /// How many of the n updates may be lies (f). Default: `(n - 1) / 3`, rounded down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faulty: Option<usize>,
-    /// What becomes of norms before anything else: `none`, `median` (long updates are shortened to
-    /// the median norm), `adaptive` (as many as f liars could matter, to the longest of the
-    /// others) or `equal` (all get the median norm). Default `equal`.
+    /// What becomes of norms before anything else.
     pub clip: Clip,
-    /// What every update becomes before the rule: `none`, `nearest` (the mean of its n - f nearest)
-    /// or `buckets` (the mean of a bucket, drawn anew each round). Default `nearest`.
+    /// What every update becomes before the rule.
     pub mix: Mix,
-    /// Updates in a bucket; 2 or more. Default 2.
+    /// Updates in a bucket of `mix = "buckets"`; 2 or more.
     pub bucket_size: usize,
-    /// Seed of the buckets. Default 1.
+    /// Seed of the buckets.
     pub seed: u64,
-    /// Iterations of `geometric_median` and `centered_clipping`. Default 64.
+    /// Iterations of `geometric_median` and `centered_clipping`; 1 to 10000.
     pub iterations: usize,
-    /// Distances below this part of the median distance count as that much in
-    /// `geometric_median`. Default 1e-6.
+    /// Distances below this part of the median distance count as that much in `geometric_median`.
     pub smoothing: f64,
-    /// Updates that `multi_krum` averages. Absent: n - f.
+    /// Updates that `multi_krum` averages; n - f at most. Default: n - f.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chosen: Option<usize>,
-    /// Radius of `centered_clipping`, in the units of an update. Absent: the median distance from
+    /// Radius of `centered_clipping`, in the units of an update. Default: the median distance from
     /// the centre, anew in every iteration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tau: Option<f64>,
     /// How much of its score a peer keeps from round to round in `trust_weighted`; below 1.
-    /// Default 0.9.
     pub trust_decay: f64,
-    /// Scores are divided by this before they become weights in `trust_weighted`. Default 0.1.
+    /// Scores are divided by this before they become weights in `trust_weighted`.
     pub trust_temperature: f64,
 }
 
@@ -67,7 +62,7 @@ impl Default for Config {
 }
 
 /// A rule's name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// The mean: any single liar has it where he wants.
@@ -90,7 +85,7 @@ pub enum Rule {
 }
 
 /// What becomes of norms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Clip {
     /// Nothing.
@@ -106,7 +101,7 @@ pub enum Clip {
 }
 
 /// What every update becomes before the rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mix {
     /// Itself.

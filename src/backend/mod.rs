@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -23,31 +24,32 @@ use cuda::emulator::Emulator;
 use cuda::emulator::Order;
 use cuda::graphs::Graphs;
 
-/// Where to run, and how: the `[device]` table of a run file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `[device]`: what to compute on, and how. It changes speed, never results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What computes: `cpu`, `cuda` (an NVIDIA GPU) or `emulator` (the GPU's kernels on the CPU:
-    /// slow, for checks). Default `cpu`. It changes speed, never results.
+    /// What computes.
     pub kind: Kind,
-    /// Instruction set: `auto` (the best there is), `portable`, `avx2`, `avx512` or `avx512bf16`.
-    /// Default `auto`. It changes speed, never results.
+    /// Instruction set of kind `cpu`: `auto` (the fastest there is), `portable`, `avx2`, `avx512`
+    /// or `avx512bf16`.
     pub level: String,
-    /// Threads; 0 (the default) takes one per available core. It changes speed, never results.
+    /// Threads of a rank; 0: one per available core.
     pub threads: usize,
-    /// The GPU of kind `cuda`, counted from 0 among those that CUDA_VISIBLE_DEVICES leaves. Default:
-    /// the rank's number on its host.
+    /// The GPU of kind `cuda`, counted from 0 among those that CUDA_VISIBLE_DEVICES leaves.
+    /// Default: the rank's number on its host.
     pub index: Option<usize>,
-    /// The library of kind `emulator`, made by scripts/build-emulator.sh. Default: what the variable
-    /// NEUROSHARD_EMULATOR names, else `target/emulator/libneuroshard_emulator.so`.
+    /// The library of kind `emulator`, made by scripts/build-emulator.sh. Default: what the
+    /// variable NEUROSHARD_EMULATOR names, else `target/emulator/libneuroshard_emulator.so`.
+    #[schemars(extend("format" = "path"))]
     pub emulator: Option<PathBuf>,
     /// A file of launch parameters for kinds `cuda` and `emulator`, as `neuroshard bench kernels
-    /// --sweep` writes it. Default: none. It changes speed, never results.
+    /// --sweep` writes it. Default: the built-in ones.
+    #[schemars(extend("format" = "path"))]
     pub tuning: Option<PathBuf>,
 }
 
 /// What computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The host's processor.

@@ -20,10 +20,10 @@ pub enum Command {
     Show {
         /// A checkpoint, or a run folder: its latest whole one.
         dir: PathBuf,
-        /// As JSON.
+        /// Prints JSON.
         #[arg(long)]
         json: bool,
-        /// With every tensor.
+        /// Lists every tensor too.
         #[arg(long)]
         tensors: bool,
     },

@@ -9,11 +9,12 @@ use crate::ops::Kernels;
 /// The flags of commands that compute but have no run file.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceArgs {
-    /// Instruction set: auto, portable, avx2, avx512 or avx512bf16. It never changes results.
-    #[arg(long, default_value = "auto")]
+    /// Instruction set of the CPU: auto (the fastest there is), portable, avx2, avx512 or avx512bf16.
+    /// It never changes results.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     pub level: String,
-    /// Threads; 0: all. They never change results.
-    #[arg(long, default_value_t = 0)]
+    /// Threads; 0: one for each core. They never change results.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
 }
 

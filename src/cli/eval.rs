@@ -19,14 +19,14 @@ use crate::train::evaluate_model;
 pub struct Args {
     #[command(flatten)]
     saved: SavedArgs,
-    /// A prepared folder; without it, what the model was trained on.
+    /// A folder made by data prepare; without it, the held-out part of what the model was trained on.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Held-out sequences, from the first on; without it, all.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     sequences: Option<u64>,
     /// Tokens in a sequence; without it, as in training.
-    #[arg(long)]
+    #[arg(long, value_name = "TOKENS")]
     seq_len: Option<usize>,
     /// Prints JSON.
     #[arg(long)]

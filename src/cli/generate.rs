@@ -13,28 +13,30 @@ use crate::rng::Purpose;
 
 /// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
 pub struct Args {
     #[command(flatten)]
     saved: SavedArgs,
     /// The text to continue; without it, a new document.
-    #[arg(long, default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     prompt: String,
-    /// Tokens to generate.
-    #[arg(long, default_value_t = 100)]
+    /// Tokens to generate, at most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
     tokens: usize,
-    /// Divides the logits: below 1 likelier, above 1 more varied.
-    #[arg(long, default_value_t = 0.8)]
+    /// Divides the logits: below 1 likely tokens become likelier, above 1 the text more varied; 0:
+    /// always the likeliest token.
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
     temperature: f64,
-    /// Chooses among this many likeliest tokens; 0: all.
-    #[arg(long, default_value_t = 0)]
+    /// Chooses among this many likeliest tokens; 0: among all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
-    /// Chooses among the likeliest tokens that together have this probability.
-    #[arg(long, default_value_t = 0.95)]
+    /// Chooses among the likeliest tokens that together have this probability; 1: among all.
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
     top_p: f64,
-    /// Seed of the choices.
-    #[arg(long, default_value_t = 1)]
+    /// Seed of the choices: the same seed writes the same text.
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Always takes the likeliest token.
+    /// Always takes the likeliest token, as --temperature 0.
     #[arg(long)]
     greedy: bool,
 }
@@ -49,6 +51,10 @@ pub struct Choice {
     /// The token that ends the text.
     pub end: Option<u32>,
 }
+
+const EXAMPLE: &str = "\
+Example:
+  neuroshard generate --checkpoint runs/books --prompt \"It was\" --temperature 0.7";
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {

@@ -20,11 +20,13 @@ pub enum Command {
 
 /// Arguments of `launch slurm`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
 pub struct Args {
     /// The run file; without one, defaults: a small model on a synthetic language.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Lays a value over the run file, such as train.steps=1000 or model.preset=tiny.
+    /// Lays a value over the run file, such as train.steps=1000 or model.preset=tiny; may be given
+    /// many times. docs/CONFIG.md has all keys.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     sets: Vec<String>,
     /// Hosts.
@@ -39,10 +41,10 @@ pub struct Args {
     /// GPUs of each host.
     #[arg(long, value_name = "G", default_value_t = 0)]
     gpus_per_node: usize,
-    /// Queue; the cluster's default if not given.
+    /// Partition, or queue; the cluster's default if not given.
     #[arg(long, value_name = "NAME")]
     partition: Option<String>,
-    /// Who pays; your default if not given.
+    /// The account that pays; your default if not given.
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Limit of each job: minutes, H:MM:SS or D-HH. A run may take many jobs.
@@ -57,7 +59,8 @@ pub struct Args {
     /// Environment module to load; may be given several times.
     #[arg(long = "module", value_name = "MODULE")]
     modules: Vec<String>,
-    /// A job array: one run for each line of this file, which has settings with blanks between.
+    /// A job array: one run for each line of this file; a line is settings with blanks between, such
+    /// as optim.lr=1e-3 run.seed=2.
     #[arg(long, value_name = "FILE")]
     array: Option<PathBuf>,
     /// Prints the script instead of submitting it.
@@ -138,6 +141,12 @@ fn count(text: &str) -> Result<usize, String> {
         _ => Err(format!("a number from 1 to {MAX_COUNT}")),
     }
 }
+
+const EXAMPLE: &str = "\
+Example:
+  neuroshard launch slurm --config run.toml --nodes 4 --gpus-per-node 8 --tasks-per-node 8 \\
+      --time 12:00:00 --dry-run
+docs/CLUSTERS.md is the guide.";
 
 /// More hosts, or ranks on a host, there are nowhere.
 const MAX_COUNT: usize = 100_000;

@@ -11,8 +11,8 @@ use super::{Ending, Failure};
 pub struct Args {
     #[command(flatten)]
     saved: SavedArgs,
-    /// The tokens, separated by commas.
-    #[arg(long, value_delimiter = ',', required = true)]
+    /// The input, as token numbers separated by commas, such as 1,2,3.
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', required = true)]
     tokens: Vec<u32>,
     /// Only the logits after the last token.
     #[arg(long)]

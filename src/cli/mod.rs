@@ -5,6 +5,7 @@
 
 mod bench;
 mod checkpoint;
+mod config;
 mod data;
 mod device;
 mod doctor;
@@ -22,6 +23,7 @@ mod progress;
 mod ranks;
 mod report;
 mod saved_model;
+mod shell;
 mod simulate;
 mod summary;
 mod train;
@@ -36,7 +38,7 @@ use output::Stdout;
 
 /// Trains a NeuroLLM from random weights, with the same bits on every device.
 #[derive(Debug, Parser)]
-#[command(name = "neuroshard", version, about, after_help = EXIT_CODES)]
+#[command(name = "neuroshard", version, about, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,7 +48,7 @@ struct Cli {
 enum Command {
     /// Trains a model; without a run file, a small one on a synthetic language.
     Train(train::Args),
-    /// Makes token shards from text.
+    /// Makes token shards from text; shows, verifies and proves them.
     #[command(subcommand)]
     Data(data::Command),
     /// Trains many clusters in one process over a made-up network, with faults and attackers.
@@ -80,6 +82,13 @@ enum Command {
     /// Measures the operations on a device, and compares their bits.
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Prints every setting that there is, or those in force.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Prints completions of this command line for a shell.
+    Completions(shell::CompletionsArgs),
+    /// Writes manual pages, one for each command.
+    Man(shell::ManArgs),
 }
 
 /// How a command ended that did not fail.
@@ -124,6 +133,9 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Launch(command) => launch::run(&command, out),
         Command::Bench(command) => bench::run(&command, out),
+        Command::Config(command) => config::run(&command, out),
+        Command::Completions(args) => shell::completions(&args, out),
+        Command::Man(args) => shell::man(&args, out),
     };
     match outcome {
         Ok(Ending::Done) => ExitCode::SUCCESS,
@@ -167,7 +179,15 @@ const USAGE: u8 = 2;
 /// Training stopped on a signal after writing a checkpoint: resume it with `--resume`.
 const STOPPED: u8 = 85;
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+First steps:
+  neuroshard doctor
+  neuroshard train --set run.dir=runs/first --set train.steps=200
+  neuroshard watch runs/first                      (in another terminal)
+  neuroshard generate --checkpoint runs/first
+
+`neuroshard COMMAND --help` explains a command, `neuroshard config reference` every setting.
+
 Exit codes:
   0   done
   1   failed; stderr says why, one cause a line

@@ -18,7 +18,7 @@ use crate::train::Plan;
 /// Arguments of `model`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A preset, instead of model.preset.
+    /// A preset, such as tiny or 7b, instead of model.preset; docs/CONFIG.md lists them.
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// A run file.

@@ -16,8 +16,9 @@ use crate::shard::fastest;
 
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// A preset, instead of model.preset.
+    /// A preset, such as tiny or 7b, instead of model.preset; docs/CONFIG.md lists them.
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// A run file.
@@ -27,19 +28,20 @@ pub struct Args {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     sets: Vec<String>,
     /// Ranks of the job.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     ranks: usize,
     /// Memory that a rank may use, such as 24GiB or 141GB: one for all, one a stage, or one a
     /// rank. Default: parallel.memory_gib, else what this host has left, shared by all ranks.
     #[arg(long, value_name = "SIZE[,SIZE...]")]
     memory: Option<String>,
-    /// Stages, or `auto`: the number with the shortest step. Default: parallel.stages.
+    /// Stages (ranges of layers), or `auto`: the number with the shortest step. Default:
+    /// parallel.stages.
     #[arg(long, value_name = "auto|N")]
     stages: Option<String>,
     /// ZeRO level, or `auto`: the one with the shortest step. Default: parallel.zero.
     #[arg(long, value_name = "auto|0..3")]
     zero: Option<String>,
-    /// Sequences at once, instead of train.micro_batch_sequences.
+    /// Sequences computed at once, instead of train.micro_batch_sequences.
     #[arg(long, value_name = "SEQUENCES")]
     micro_batch: Option<usize>,
     /// Bandwidth from a rank to a rank of another host, in GB/s.
@@ -64,6 +66,11 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLE: &str = "\
+Example:
+  neuroshard plan --preset 7b --ranks 64 --memory 141GB --stages auto --zero auto
+Nothing is run. docs/SCALING.md has the formulas, and predictions made by them.";
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {

@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
     /// The page's title.
-    #[arg(long, default_value = "NeuroShard report")]
+    #[arg(long, value_name = "TEXT", default_value = "NeuroShard report")]
     title: String,
 }
 

@@ -27,21 +27,23 @@ use crate::train::Stop;
 
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The scenario file; docs/SIMULATE.md describes it.
+    /// The scenario file. docs/SIMULATE.md is the guide, docs/CONFIG.md has all keys.
     #[arg(value_name = "SCENARIO.toml")]
     scenario: PathBuf,
-    /// Lays a value over the scenario, such as outer.inner_steps=100 or clusters.0.count=8.
+    /// Lays a value over the scenario, such as outer.inner_steps=100 or clusters.0.count=8; may be
+    /// given many times.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     sets: Vec<String>,
-    /// Runs every combination of the values of all grids. Keys joined by + change together:
-    /// clusters.0.count+train.batch_sequences=2:16,4:8.
+    /// Runs every combination of the values of all grids, such as aggregate.rule=mean,krum. Keys
+    /// joined by + change together: clusters.0.count+train.batch_sequences=2:16,4:8.
     #[arg(long = "grid", value_name = "SECTION.KEY=VALUE,VALUE...")]
     grids: Vec<String>,
     /// Runs everything with each of these seeds, instead of scenario.seed.
     #[arg(long, value_name = "SEED,SEED...", value_delimiter = ',')]
     seeds: Vec<u64>,
-    /// Runs at the same time; they share the threads. Results do not depend on it.
+    /// How many runs at the same time; they share the threads. Results do not depend on it.
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
     /// Where results go. Default: runs/ and the scenario's name.
@@ -59,6 +61,12 @@ pub struct Args {
     #[command(flatten)]
     device: device::DeviceArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  neuroshard simulate docs/scenarios/toy.toml
+  neuroshard simulate docs/scenarios/attack.toml --seeds 1,2,3 --jobs 2 \\
+      --grid clusters.1.attack.kind=sign_flip,alie --grid aggregate.rule=mean,geometric_median";
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {

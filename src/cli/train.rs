@@ -37,15 +37,17 @@ use crate::train::Stop;
 
 /// Arguments of `train`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The run file; without one, defaults: a small model on a synthetic language.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Lays a value over the run file, such as train.steps=1000 or model.preset=tiny.
+    /// Lays a value over the run file, such as train.steps=1000 or model.preset=tiny; may be given
+    /// many times. docs/CONFIG.md has all keys.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     sets: Vec<String>,
-    /// Continues from the latest checkpoint in the run folder; begins if there is none. Without
-    /// --config the run folder's own config.toml is taken.
+    /// Continues from the latest checkpoint in the run folder (run.dir), bit for bit; begins if there
+    /// is none. Without --config the run folder's own config.toml is taken.
     #[arg(long)]
     resume: bool,
     /// Runs as this many ranks in one process, for laptops and tests. Under mpirun or srun each
@@ -53,6 +55,13 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     ranks: Option<usize>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  neuroshard train --set model.preset=tiny --set run.dir=runs/tiny --set train.steps=1000
+  neuroshard train --resume --set run.dir=runs/tiny
+  mpirun -np 8 neuroshard train --config run.toml
+Ctrl-C or SIGTERM writes a checkpoint and ends the run with code 85.";
 
 /// Name of the tokenizer among a checkpoint's files.
 pub const TOKENIZER: &str = "tokenizer.json";

@@ -1,5 +1,6 @@
 //! The `[codec]` table.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -12,13 +13,13 @@ use super::int8::Int8;
 use super::sign::Sign;
 use super::top_k::TopK;
 
-/// How updates are written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `[codec]`: how updates are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Which codec. Default `top_k`.
+    /// Which codec.
     pub kind: Kind,
-    /// Elements that `top_k` sends of every 4,096: `1..=4096`. Default 64.
+    /// Elements that `top_k` sends of every 4,096; 1 to 4096.
     pub k: usize,
 }
 
@@ -29,7 +30,7 @@ impl Default for Config {
 }
 
 /// A codec's name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// All values, 24 bits below the largest of their chunk: 32 bits an element.

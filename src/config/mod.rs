@@ -8,10 +8,12 @@ mod complaint;
 mod document;
 mod fields;
 mod nearest;
+mod reference;
 mod scenario;
 mod sections;
 
 pub use complaint::{Complaint, Error};
+pub use reference::reference;
 pub use scenario::{Setting, scenario};
 
 use std::path::Path;

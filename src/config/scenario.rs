@@ -18,7 +18,7 @@ use crate::simulate::Scenario;
 use crate::train;
 
 /// The tables of a scenario file.
-const SCENARIO: &[Section] = &[
+pub(super) const SCENARIO: &[Section] = &[
     section::<simulate::About>("scenario"),
     section::<model::Config>("model"),
     section::<data::Config>("data"),

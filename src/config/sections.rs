@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -25,6 +28,8 @@ pub struct Section {
     fields: fn() -> &'static [&'static str],
     /// Whether the module that owns the section takes this value for this key.
     probe: fn(&str, &Value) -> Result<(), String>,
+    /// Documentation, type and default of every key.
+    schema: fn() -> Schema,
 }
 
 /// The tables of a run file.
@@ -41,12 +46,18 @@ pub const RUN: &[Section] = &[
 ];
 
 /// The table that `T` owns, called `name`.
-pub const fn section<T: DeserializeOwned>(name: &'static str) -> Section {
-    Section { name, is_list: false, fields: fields_of::<T>, probe: probe::<T> }
+pub const fn section<T: DeserializeOwned + JsonSchema>(name: &'static str) -> Section {
+    Section {
+        name,
+        is_list: false,
+        fields: fields_of::<T>,
+        probe: probe::<T>,
+        schema: schema_of::<T>,
+    }
 }
 
 /// The tables that `T` owns, any number of them, each called `name`.
-pub const fn list_of<T: DeserializeOwned>(name: &'static str) -> Section {
+pub const fn list_of<T: DeserializeOwned + JsonSchema>(name: &'static str) -> Section {
     Section { is_list: true, ..section::<T>(name) }
 }
 
@@ -122,6 +133,12 @@ fn accept(
     Err(refused)
 }
 
+/// The type as JSON Schema, every part in its place.
+fn schema_of<T: JsonSchema>() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<T>()
+}
+
 /// Tries one value alone; all sections have defaults for the rest.
 fn probe<T: DeserializeOwned>(key: &str, value: &Value) -> Result<(), String> {
     let table = Table::from_iter([(key.to_owned(), value.clone())]);
@@ -178,8 +195,23 @@ fn holders(sections: &[Section], key: &str) -> Vec<&'static str> {
 }
 
 impl Section {
+    /// Its name, without brackets.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its keys, in the order in which the type has them.
+    pub fn keys(&self) -> &'static [&'static str] {
+        (self.fields)()
+    }
+
+    /// Documentation, type and default of every key.
+    pub fn schema(&self) -> Schema {
+        (self.schema)()
+    }
+
     /// Its heading.
-    fn written(&self) -> String {
+    pub fn written(&self) -> String {
         let name = self.name;
         if self.is_list { format!("[[{name}]]") } else { format!("[{name}]") }
     }

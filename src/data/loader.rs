@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
@@ -11,14 +12,16 @@ use super::permutation::Permutation;
 use super::synthetic::Synthetic;
 use crate::crypto::Hash;
 
-/// The `[data]` section of a run file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `[data]`: the text to train on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// A folder made by `neuroshard data prepare`. Default none: the synthetic language.
+    /// A folder made by `neuroshard data prepare`. Default: none, and the text is a synthetic
+    /// language of `model.vocab` tokens, generated as it is read.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub dir: Option<PathBuf>,
-    /// Which synthetic language, where `dir` is none. Default 1.
+    /// Which synthetic language, where `dir` is not given.
     pub synthetic_seed: u64,
 }
 

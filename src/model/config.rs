@@ -1,48 +1,50 @@
 //! The model's extents: presets, and what a run file may say instead.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// The `[model]` table of a run file: a preset, extents by name, or a preset with some changed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// `[model]`: a preset, extents by name, or a preset with some of them changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Name of a preset: `nano` (the default), `tiny`, `125m`, `350m`, `1b`, `3b`, `7b`, `13b`
-    /// or `70b`.
+    /// Name of a preset, listed below. Default: `"nano"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// Model width (C), in features.
+    /// Model width (C), in features. Default: the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
-    /// Transformer blocks (L).
+    /// Transformer blocks (L). Default: the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<usize>,
-    /// Query heads (H).
+    /// Query heads (H). Default: the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heads: Option<usize>,
-    /// Key/value heads (K), a divisor of `heads`.
+    /// Key/value heads (K), a divisor of `heads`. Default: the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_heads: Option<usize>,
-    /// Width of a head (D), even. Default: `width / heads`.
+    /// Width of a head (D), even. Default: the preset's, or `width / heads` where one of these is
+    /// given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_dim: Option<usize>,
-    /// Feed-forward width (F).
+    /// Feed-forward width (F). Default: the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ffn: Option<usize>,
-    /// Vocabulary (V), in tokens. With prepared data it must be at least the tokenizer's.
+    /// Vocabulary (V), in tokens. With prepared data it must be at least the tokenizer's. Default:
+    /// the preset's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab: Option<usize>,
-    /// Whether the LM head is the embedding table. Default false.
+    /// Whether the LM head is the embedding table, which saves V x C weights. Default: `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tied: Option<bool>,
     /// Whether backward recomputes each block's activations instead of keeping them: less memory,
-    /// about a third more time, the same bits. Default false.
+    /// about a third more time, the same bits. Default: `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recompute: Option<bool>,
-    /// Added to the mean square in RMSNorm. Default 1e-5.
+    /// Added to the mean square in RMSNorm. Default: `1e-5`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f64>,
-    /// Base of the rotary angles. Default 10000.
+    /// Base of the rotary angles, above 1. Default: `10000`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_base: Option<f64>,
 }

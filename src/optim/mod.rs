@@ -9,31 +9,31 @@ pub use clip::Norm;
 pub use clip::clip_scale;
 pub use schedule::Schedule;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// The `[optim]` table of a run file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// `[optim]`: AdamW, and the course of its learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Peak learning rate. Default 6e-4.
+    /// Peak learning rate.
     pub lr: f64,
-    /// Decay of the first and second moments. Default [0.9, 0.95].
+    /// Decay of the first and of the second moments, each below 1.
     pub betas: [f64; 2],
-    /// Added to the root of the second moment. Default 1e-8.
+    /// Added to the root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay, times the learning rate; norm weights do not decay. Default 0.1.
+    /// Decoupled weight decay, times the learning rate; norm weights do not decay.
     pub weight_decay: f64,
-    /// Largest global gradient norm; longer gradients are scaled down. 0: no clipping. Default 1.
+    /// Largest global gradient norm; longer gradients are scaled down. 0: no clipping.
     pub clip: f64,
-    /// `cosine` (the default: warm-up, then half a cosine to `min_lr`), `wsd` (warm-up, stable,
-    /// linear decay over the last `decay_steps`), or `constant` (warm-up, then `lr`).
+    /// Course of the learning rate after warm-up.
     pub schedule: Schedule,
-    /// Steps of linear warm-up. Default 50.
+    /// Steps of linear warm-up.
     pub warmup_steps: u64,
-    /// Learning rate at the end. Default 6e-5.
+    /// Learning rate at the end of `cosine` and `wsd`; `lr` at most.
     pub min_lr: f64,
-    /// Steps of decay at the end of `wsd`. 0 (the default): a fifth of all steps.
+    /// Steps of decay at the end of `wsd`; 0: a fifth of all steps.
     pub decay_steps: u64,
 }
 

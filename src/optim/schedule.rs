@@ -1,12 +1,13 @@
 //! Learning rate by step: pure functions, in f64 software arithmetic.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::Config;
 
 /// Course of the learning rate after warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Half a cosine from `lr` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, eq. 5).

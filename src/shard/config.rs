@@ -1,34 +1,35 @@
 //! The `[parallel]` table of a run file.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::collective::DeviceWish;
 
 /// `[parallel]`: how a training is spread over ranks. Only `shards` decides results.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Logical shards S of the batch, a power of two that divides `train.batch_sequences`; the
-    /// order of sums, hence the bits, depend on it, and at most S ranks can share a stage.
-    /// 0 (the default): the largest power of two up to 8 that divides the batch.
+    /// order of sums, hence the bits, depend on it, and at most S ranks can share a stage. 0: the
+    /// largest power of two up to 8 that divides the batch.
     pub shards: usize,
-    /// Stages: contiguous ranges of layers, each on ranks of its own. Default 1.
+    /// Stages: contiguous ranges of layers, each on ranks of its own; 1 to the number of layers.
     pub stages: usize,
-    /// What the ranks of a stage divide among them: 0 nothing, 1 the moments, 2 also the
-    /// gradients, 3 also the weights. Default 1.
+    /// What the ranks of a stage divide among them (ZeRO): 0 nothing, 1 the moments, 2 also the
+    /// gradients, 3 also the weights. The more is divided, the less memory a rank needs; 2 and 3 go
+    /// with one stage (docs/SCALING.md).
     pub zero: Zero,
     /// Memory that a rank may use, in GiB: one value for all, or one for the ranks of each stage.
-    /// Stages get as many layers as their memory holds. Empty (the default): what each host has
-    /// left, shared among its ranks.
+    /// Stages get as many layers as their memory holds. Empty: what each host has left, shared
+    /// among its ranks.
     pub memory_gib: Vec<f64>,
-    /// Steps between comparisons of the replicas' weights by hash; 0: never. Default 20.
+    /// Steps between comparisons of the replicas' weights by hash; 0: never.
     pub compare_every: u64,
-    /// Whether more threads than cores may run on a host. Default false.
+    /// Whether more threads than cores may run on a host.
     pub oversubscribe: bool,
-    /// Whether ranks that share a host bind to cores of their own. Default true.
+    /// Whether ranks that share a host bind to cores of their own.
     pub bind: bool,
-    /// How ranks on GPUs exchange gradients and weights: `auto` (by NCCL where it loads, else
-    /// through host memory), `nccl` or `host`. Default `auto`. It changes speed, never results.
+    /// How ranks on GPUs exchange gradients and weights.
     pub device_link: DeviceWish,
 }
 
@@ -48,7 +49,9 @@ impl Default for Config {
 }
 
 /// What the data ranks of a stage divide among them (ZeRO stages 0 to 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Zero {
     /// Nothing: every rank has everything.

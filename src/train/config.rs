@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ops;
 use crate::ops::Precision;
 
 /// `[run]`: where a run is kept, and its seed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Run {
-    /// Folder for `config.toml`, `metrics.jsonl` and `checkpoints/`. Default `runs/default`.
+    /// Folder for `config.toml`, `metrics.jsonl` and `checkpoints/`. A run that is there is not
+    /// overwritten: continue it with `--resume`, or name another folder.
+    #[schemars(extend("format" = "path"))]
     pub dir: PathBuf,
-    /// Seed of initial weights and of the order of the data; below 2^63. Default 1.
+    /// Seed of initial weights and of the order of the data; below 2^63.
     pub seed: u64,
 }
 
@@ -23,19 +26,19 @@ impl Default for Run {
     }
 }
 
-/// `[numerics]`: the arithmetic of the run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `[numerics]`: the arithmetic of the run. Each has the same bits on every device;
+/// docs/ARITHMETIC.md defines them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Numerics {
-    /// `f32`, `bf16` or `tc`. Default `bf16`.
+    /// What matrix products round to, and how they sum.
     pub profile: Profile,
-    /// Whose tensor-core sums the `tc` profile means: `hopper` (also Blackwell) or `ampere` (also
-    /// Ada). Default `hopper`. Other profiles do not look at it.
+    /// Whose tensor-core sums the `tc` profile means. Other profiles do not look at it.
     pub tensor_core: TensorCore,
 }
 
 /// Whose tensor cores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TensorCore {
     /// Hopper and Blackwell.
@@ -56,7 +59,7 @@ impl TensorCore {
 }
 
 /// An arithmetic. All are exact to the bit on every device; see docs/ARITHMETIC.md.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// Matrix products of f32 inputs.
@@ -92,39 +95,38 @@ impl Profile {
 }
 
 /// `[train]`: length and rhythm of training.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Optimizer steps of the whole schedule. Default 300.
+    /// Optimizer steps of the whole schedule; 1 or more.
     pub steps: u64,
-    /// End after this many steps, the schedule unchanged; 0: after all. Default 0.
+    /// End after this many steps, the schedule unchanged; 0: after all of them.
     pub stop_after: u64,
-    /// Tokens in a sequence; even in the bf16 profile. Default 256.
+    /// Tokens in a sequence; even in the bf16 profile.
     pub seq_len: usize,
-    /// Sequences in an optimizer step. Default 16.
+    /// Sequences in an optimizer step, over all ranks.
     pub batch_sequences: usize,
-    /// Sequences computed at once, at most: decides memory, and results in the tc profile only, where
-    /// it is part of the job. It is taken down to a divisor of the sequences of a shard
+    /// Sequences computed at once, at most: decides memory, and results in the tc profile only,
+    /// where it is part of the job. It is taken down to a divisor of the sequences of a shard
     /// (`batch_sequences / parallel.shards`). 0: 4, in the tc profile as many as have 16,384 tokens
-    /// if that is more. Default 0.
+    /// if that is more.
     pub micro_batch_sequences: usize,
-    /// Steps between evaluations on held-out data; 0: only at the end. Default 50.
+    /// Steps between evaluations on held-out data; 0: only at the end.
     pub eval_every: u64,
-    /// Held-out sequences per evaluation, from the first on; 0: none, all of them with
-    /// a number past their count. Default 32.
+    /// Held-out sequences per evaluation, from the first on; 0: no evaluation. A number past their
+    /// count means all of them.
     pub eval_sequences: u64,
-    /// Steps between checkpoints; 0: only at the end. Default 100.
+    /// Steps between checkpoints; 0: only at the end.
     pub checkpoint_every: u64,
-    /// How many of the newest checkpoints are kept; 0: all. Default 3.
+    /// How many of the newest checkpoints are kept, older ones are deleted; 0: all are kept.
     pub keep_checkpoints: usize,
     /// Seconds after which the run writes a checkpoint and ends, as if it had been asked to; the
     /// margin for that is kept. 0: no limit but that of the scheduler (`SLURM_JOB_END_TIME`).
-    /// Default 0.
     pub wall_clock_s: u64,
     /// A step is left out if its loss or gradient norm lies more than this many deviations above
-    /// the running mean; 0: never. Default 0.
+    /// the running mean; 0: none ever is.
     pub guard_deviations: f64,
-    /// Steps before the guard trusts its mean. Default 50.
+    /// Steps before the guard trusts its mean.
     pub guard_after: u64,
 }
 

@@ -37,22 +37,3 @@ fn every_example_is_a_scenario_and_toys_run() {
         }
     }
 }
-
-#[test]
-fn every_table_and_field_is_described() {
-    let guide = fs::read_to_string("docs/SIMULATE.md").unwrap();
-    let scenario =
-        neuroshard::simulate::Scenario { clusters: vec![Default::default()], ..Default::default() };
-    let value = serde_json::to_value(&scenario).unwrap();
-    // The tables of a run file are described with it.
-    for table in ["scenario", "toy", "network", "round"] {
-        for field in value[table].as_object().unwrap().keys() {
-            assert!(guide.contains(&format!("`{field}`")), "{table}.{field} is not in the guide");
-        }
-    }
-    let groups = "count tokens_per_s jitter up_mbit down_mbit delay_ms loss join_round leave_round \
-                  faults attack crashes_per_hour recover_s loses slow_rate slow_factor damage_rate";
-    for field in groups.split_whitespace() {
-        assert!(guide.contains(&format!("`{field}`")), "clusters.{field} is not in the guide");
-    }
-}

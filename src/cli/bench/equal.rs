@@ -14,9 +14,9 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// Runs of each operation at each shape.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     runs: u64,
-    /// Shapes instead of the awkward ones.
+    /// Shapes instead of the awkward ones, as of bench kernels.
     #[arg(long, value_name = "SHAPES", value_delimiter = ',')]
     shape: Vec<String>,
 }

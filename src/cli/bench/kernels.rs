@@ -34,22 +34,22 @@ pub struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     model: Vec<String>,
     /// Tokens in a call; without it, 2048 on a CPU, 16384 on a GPU and 64 in the emulator.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     tokens: Option<usize>,
     /// Tokens in a sequence of attention and rotary positions.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     seq_len: usize,
     /// Shapes instead of the model's, such as 8192x768 (N x C), 1024x768x2048 (matmul: N x I x O)
     /// or 4x1024x12x4x64 (attention: B x T x H x K x D); an operation takes those that fit.
     #[arg(long, value_name = "SHAPES", value_delimiter = ',')]
     shape: Vec<String>,
-    /// Writes a line of JSON for each case.
+    /// Writes a line of JSON for each case to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draws the roofline.
+    /// Draws the roofline (speed over arithmetic intensity) into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Two calls each and small flushes: tries everything, and its numbers mean nothing.
+    /// Tries everything with two calls each; the numbers mean nothing.
     #[arg(long)]
     quick: bool,
     /// Before that, measures which launch parameters are fastest, and writes them to --table.

@@ -28,14 +28,14 @@ pub struct Args {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     sets: Vec<String>,
     /// Outputs to compare, at least.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     outputs: u64,
     /// Ends after so many seconds, with what has been compared by then; 0: when done.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     seconds: u64,
     /// Who computes products of a GPU: ours, cublaslt (where its bits are right) or auto (the faster).
     /// Default: what device.tuning says.
-    #[arg(long, value_parser = products)]
+    #[arg(long, value_name = "NAME", value_parser = products)]
     product: Option<Products>,
 }
 

@@ -23,9 +23,9 @@ pub enum Command {
     Show(show::Args),
     /// Checks every byte of a prepared folder, and names the first that are wrong.
     Verify(verify::Args),
-    /// Writes a proof that a sequence belongs to a dataset; it has the sequence's tokens.
+    /// Writes a proof that a sequence belongs to a dataset, with the sequence's tokens in it.
     Prove(prove::ProveArgs),
-    /// Checks such a proof against the root of a dataset, with nothing else at hand.
+    /// Checks a proof of `data prove` against the root of a dataset, with nothing else at hand.
     Check(prove::CheckArgs),
 }
 

@@ -11,6 +11,7 @@ use crate::data::Stage;
 
 /// Arguments of `data prepare`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
 pub struct Args {
     /// Files of UTF-8 text and folders of them: .txt (a document), .jsonl (a document a line), both also
     /// with .gz or .zst, .parquet (a document a row), and token .bin files of llm.c.
@@ -19,23 +20,23 @@ pub struct Args {
     /// The folder to make; it must not exist, or be empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Tokens of the vocabulary that is trained.
-    #[arg(long, default_value_t = Options::default().vocab_size)]
+    /// Tokens of the vocabulary that is trained on the inputs.
+    #[arg(long, value_name = "TOKENS", default_value_t = Options::default().vocab_size)]
     vocab_size: usize,
     /// A byte-level BPE tokenizer.json to use instead of training one.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     /// The field of JSON lines that holds the text.
-    #[arg(long, default_value_t = Options::default().field)]
+    #[arg(long, value_name = "NAME", default_value_t = Options::default().field)]
     field: String,
     /// The column of Parquet that holds the text.
-    #[arg(long, default_value_t = Options::default().column)]
+    #[arg(long, value_name = "NAME", default_value_t = Options::default().column)]
     column: String,
-    /// The licence of all inputs, for the manifest.
-    #[arg(long, default_value = "")]
+    /// The licence of all inputs, such as CC0-1.0, for the manifest.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     licence: String,
-    /// Where all inputs are from, for the manifest.
-    #[arg(long, default_value = "")]
+    /// Where all inputs are from, such as a URL, for the manifest.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     source: String,
     /// Licences and sources of single inputs: a TOML file of tables ["NAME"], NAME being an input
     /// or a folder, each with `licence` and `source`.
@@ -45,19 +46,25 @@ pub struct Args {
     #[arg(long, value_name = "KEYFILE")]
     sign: Option<PathBuf>,
     /// Tokens of a shard, at most.
-    #[arg(long, default_value_t = Options::default().shard_tokens)]
+    #[arg(long, value_name = "TOKENS", default_value_t = Options::default().shard_tokens)]
     shard_tokens: u64,
-    /// Tokens of a block: the unit that is held out; sequences are shorter. By default by the
-    /// size of the text.
-    #[arg(long)]
+    /// Tokens of a block, the unit that is held out; sequences of a training are shorter. Default: by
+    /// the size of the text.
+    #[arg(long, value_name = "TOKENS")]
     block_tokens: Option<u64>,
-    /// One block of so many is held out.
-    #[arg(long, default_value_t = Options::default().heldout_one_in)]
+    /// One block of so many is held out, for evaluation.
+    #[arg(long, value_name = "N", default_value_t = Options::default().heldout_one_in)]
     heldout_one_in: u64,
-    /// Key of the choice of what is held out.
-    #[arg(long, default_value_t = Options::default().seed)]
+    /// Seed of the choice of what is held out.
+    #[arg(long, value_name = "N", default_value_t = Options::default().seed)]
     seed: u64,
 }
+
+const EXAMPLE: &str = "\
+Example:
+  neuroshard data prepare books/ --out data/books --vocab-size 8192
+  neuroshard train --set data.dir=data/books --set model.preset=tiny --set run.dir=runs/books
+docs/DATA.md says what the folder holds.";
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut Stdout) -> Result<Ending, Failure> {

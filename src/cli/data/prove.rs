@@ -22,12 +22,12 @@ pub struct ProveArgs {
     /// A folder made by data prepare.
     dir: PathBuf,
     /// Which training sequence, from 0.
-    #[arg(long, value_name = "I")]
+    #[arg(long, value_name = "N")]
     sequence: u64,
-    /// Predictions of a sequence.
-    #[arg(long, value_name = "T")]
+    /// Tokens that a sequence predicts: the train.seq_len of the training.
+    #[arg(long, value_name = "TOKENS")]
     seq_len: u32,
-    /// Counts the held-out sequences instead.
+    /// Takes the sequence from the held-out ones, counted from 0 too.
     #[arg(long, action = ArgAction::SetTrue)]
     heldout: bool,
     /// The file to write; it must not exist.
@@ -60,8 +60,8 @@ pub fn prove(args: &ProveArgs, out: &mut Stdout) -> Result<Ending, Failure> {
 pub struct CheckArgs {
     /// A file made by data prove.
     proof: PathBuf,
-    /// The root of the dataset: 64 hexadecimal digits.
-    #[arg(long)]
+    /// The root of the dataset, as `data show` prints it: 64 hexadecimal digits.
+    #[arg(long, value_name = "HASH")]
     root: Hash,
     /// Prints the sequence's tokens too.
     #[arg(long, action = ArgAction::SetTrue)]

@@ -16,7 +16,7 @@ pub struct Args {
     /// A folder made by data prepare.
     dir: PathBuf,
     /// The root that the dataset must have: 64 hexadecimal digits.
-    #[arg(long)]
+    #[arg(long, value_name = "HASH")]
     root: Option<Hash>,
     /// The public key that must have signed it: 64 hexadecimal digits.
     #[arg(long, value_name = "PUBKEY")]

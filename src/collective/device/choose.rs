@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DeviceCommunicator, device_group};
@@ -10,7 +11,7 @@ use crate::collective::{Communicator, Error, agreed, nccl};
 use crate::ops::Kernels;
 
 /// How ranks whose tensors are on devices exchange them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceWish {
     /// By NCCL where all ranks have it and a GPU, else through host memory.

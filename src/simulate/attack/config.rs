@@ -1,5 +1,6 @@
 //! The table of a group of attackers.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -28,48 +29,49 @@ use super::support::Unselected;
 use super::wire::Wire;
 use crate::codec::Layout;
 
-/// What a group of attackers does. A parameter that the attack does not read is an error.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What a group of attackers does; docs/ATTACKERS.md has formulas and sources. A key that the
+/// attack does not read is an error.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The attack. Default `sign_flip`.
+    /// The attack.
     pub kind: Kind,
-    /// First round of the attack, from 0; before it the attackers are honest. Default 0.
+    /// First round of the attack, from 0; before it the attackers are honest.
     pub from_round: u64,
-    /// Whose updates the attack is computed from. Default: `all` for attacks that papers call
-    /// omniscient, else `own`.
+    /// Whose updates the attack is computed from. Default: `"all"` for attacks that papers call
+    /// omniscient, else `"own"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knowledge: Option<Knowledge>,
-    /// How far the attack goes: a number, `"formula"` or `"tuned"`. Default `"formula"`, which each
-    /// attack defines.
+    /// How far the attack goes: a number, or a word for how it is found. Default: `"formula"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<Strength>,
-    /// What a tuned attack makes as large as it can. Default `distance`.
+    /// What a tuned attack makes as large as it can. Default: `"distance"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
-    /// A number of rounds, 1 to 1000; each attack that has one says which.
+    /// A number of rounds, 1 to 1000; each attack that has one says which. Default: the attack's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounds: Option<u64>,
-    /// How likely an attacker withholds its update in a round. Default 1.
+    /// How likely an attacker withholds its update in a round; 0 to 1. Default: `1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Along what min-max and min-sum leave the mean. Default `std`.
+    /// Along what `min_max` and `min_sum` leave the mean. Default: `"std"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deviation: Option<Deviation>,
-    /// Which part of the elements of a chunk colluders choose, above 0 and up to 1. Default 1/64.
+    /// Which part of the elements of a chunk colluders choose, above 0 and up to 1. Default:
+    /// `1/64`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub density: Option<f64>,
-    /// The tensor that gets all the mass. Default: that in which the honest mean is largest per
-    /// element.
+    /// The tensor that gets all the mass, by its name in `neuroshard model`. Default: that in which
+    /// the honest mean is largest per element.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tensor: Option<String>,
-    /// What is wrong with the bytes. Default `garbage`.
+    /// What is wrong with the bytes. Default: `"garbage"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
 }
 
 /// Whose updates an attack is computed from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Knowledge {
     /// Each attacker's own.
@@ -81,7 +83,7 @@ pub enum Knowledge {
 }
 
 /// How far an attack goes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Strength {
     /// So far.
@@ -91,17 +93,17 @@ pub enum Strength {
 }
 
 /// How the strength of an attack is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Word {
     /// By the formula of the attack's paper.
     Formula,
-    /// By a search against the real rule, every round.
+    /// By a search against the scenario's own codec and rule, every round.
     Tuned,
 }
 
 /// What a tuned attack makes as large as it can.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Objective {
     /// The distance of the aggregate from the mean of the honest updates (as byzfl's optimal attacks).
@@ -112,7 +114,7 @@ pub enum Objective {
 }
 
 /// Along what an attack leaves the mean of the honest updates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Deviation {
     /// The deviation of each element.

@@ -1,12 +1,15 @@
 //! The attacks by name: who trains, who knows what, which parameters are read.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::Knowledge;
 
 /// An attack's name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The update backwards. Formula: times 1.
@@ -114,7 +117,7 @@ impl Kind {
     }
 
     /// The parameters that the attack reads, beside `kind` and `from_round`.
-    pub(super) fn reads(self) -> &'static [&'static str] {
+    pub fn reads(self) -> &'static [&'static str] {
         match self {
             Self::SignFlip
             | Self::Noise

@@ -1,6 +1,7 @@
 //! Bytes that are no update, or not the one that is due. They must be refused, counted and named; none
 //! may reach an aggregate.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use crate::rng::Address;
 use crate::rng::Purpose;
 
 /// What is wrong with the bytes, or the values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// Random bytes, as many as an honest update has.

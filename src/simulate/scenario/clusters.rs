@@ -1,40 +1,42 @@
 //! The `[[clusters]]` tables: groups of clusters that are alike.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::network::link;
 use crate::simulate::attack;
 
-/// One of `[[clusters]]`: so many clusters that are alike.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// `[[clusters]]`: so many clusters that are alike; any number of such tables, one a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Group {
-    /// How many. Default 1; 0 leaves the group out.
+    /// How many; 0 leaves the group out.
     pub count: usize,
-    /// Tokens that a cluster trains on in a second of virtual time. Default 100000.
+    /// Tokens that a cluster trains on in a second of virtual time.
     pub tokens_per_s: f64,
     /// How much the time of an inner step varies from round to round: the deviation of its
-    /// logarithm. Default 0.
+    /// logarithm, 0 to 2.
     pub jitter: f64,
-    /// Instead of `network.up_mbit`.
+    /// Bandwidth toward the others, in Mbit/s. Default: `network.up_mbit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub up_mbit: Option<f64>,
-    /// Instead of `network.down_mbit`.
+    /// Bandwidth from the others, in Mbit/s. Default: `network.down_mbit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub down_mbit: Option<f64>,
-    /// Instead of `network.delay_ms`.
+    /// Time to the middle of the network, in ms. Default: `network.delay_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<f64>,
-    /// Instead of `network.loss`.
+    /// Part of the packets that are lost. Default: `network.loss`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// The first exchange that it takes part in, from 0. Default 0.
+    /// The first exchange that it takes part in, from 0; one that comes later takes over the outer
+    /// state.
     pub join_round: u64,
-    /// The exchange before which it leaves. Default: it stays.
+    /// The exchange before which it leaves; above `join_round`. Default: it stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leave_round: Option<u64>,
-    /// What goes wrong. Default: nothing.
+    /// What goes wrong, by chance. Default: nothing.
     #[serde(skip_serializing_if = "Faults::is_none")]
     pub faults: Faults,
     /// What its clusters do instead of working honestly. Default: they are honest.
@@ -43,29 +45,27 @@ pub struct Group {
 }
 
 /// What goes wrong in a cluster, by chance.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Faults {
-    /// Crashes in an hour of computing. What was computed since the last exchange is lost. Default 0.
+    /// Crashes in an hour of computing. What was computed since the last exchange is lost.
     pub crashes_per_hour: f64,
     /// Seconds after a crash until the cluster is back, beside the download of the outer state.
-    /// Default 0.
     pub recover_s: f64,
-    /// What a crash destroys beside the work under way: `work` (nothing more), `residual`, or `all`
-    /// (the residual, and the moments of the inner optimizer). Default `work`.
+    /// What a crash destroys.
     pub loses: Loses,
-    /// How likely a cluster is slow in a round. Default 0.
+    /// How likely a cluster is slow in a round; 0 to 1.
     pub slow_rate: f64,
-    /// How many times slower it then is. Default 10.
+    /// How many times slower it then is; 1 or more. Default: `10`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_factor: Option<f64>,
     /// How likely an update arrives damaged: cut short, with bytes after its end, or with a bit
-    /// turned. Default 0.
+    /// turned; 0 to 1.
     pub damage_rate: f64,
 }
 
 /// What a crash destroys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Loses {
     /// The inner steps since the last exchange.

@@ -14,6 +14,7 @@ pub use network::Topology;
 pub use toy::Toy;
 pub use toy::ToyKind;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -28,7 +29,7 @@ use crate::optim;
 use crate::shard;
 use crate::train;
 
-/// What a scenario file says. docs/SIMULATE.md describes every field.
+/// What a scenario file says. docs/CONFIG.md has every field, docs/SIMULATE.md is the guide.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
@@ -63,27 +64,27 @@ pub struct Scenario {
 }
 
 /// `[scenario]`: name, seed, and what is simulated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct About {
-    /// Begins the name of the result's folder: letters, digits, `-`, `_`, `.`. Default `scenario`.
+    /// Begins the name of the result's folder: 1 to 64 letters, digits, `-`, `_`, `.`.
     pub name: String,
-    /// Seed of everything random; below 2^63. Default 1.
+    /// Seed of everything random; below 2^63.
     pub seed: u64,
-    /// What clusters train: `neurollm` or `toy`. Default `neurollm`.
+    /// What clusters train.
     pub objective: Objective,
     /// Whether the clusters are one synchronous data-parallel job instead: same batches, tokens and
-    /// links, gradients exchanged after every inner step. Default false.
+    /// links, gradients exchanged after every inner step. Tune its `optim.lr` apart.
     pub control: bool,
-    /// Whether every cluster aggregates for itself, and all results are compared; without, one does
-    /// it for all. Changes no result. Default false.
+    /// Whether every cluster aggregates for itself, in its own order, and all results are compared;
+    /// without, one does it for all. Changes no result; costs time and memory.
     pub replicas: bool,
-    /// Exchanges between evaluations; 0: only at the end. Default 1.
+    /// Exchanges between evaluations; 0: only at the end.
     pub eval_every: u64,
 }
 
 /// What clusters train.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {
     /// A NeuroLLM, as `[model]`, `[data]`, `[train]` and `[optim]` say.

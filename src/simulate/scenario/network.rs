@@ -1,35 +1,36 @@
 //! The `[network]` and `[round]` tables: how updates travel, and when a round closes.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
 /// `[network]`: how updates travel, and the connection of clusters that do not say their own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
-    /// Who carries updates: `direct`, `tree` or `store`. Default `direct`.
+    /// Who carries updates.
     pub topology: Topology,
-    /// Peers that a peer forwards an update to in a `tree`. Default 2.
+    /// Peers that a peer forwards an update to in a `tree`; 1 to 64.
     pub fanout: usize,
-    /// Bandwidth toward the others, in Mbit/s. Default 1000.
+    /// Bandwidth toward the others, in Mbit/s.
     pub up_mbit: f64,
-    /// Bandwidth from the others, in Mbit/s. Default 1000.
+    /// Bandwidth from the others, in Mbit/s.
     pub down_mbit: f64,
-    /// Time from a cluster to the middle of the network, in ms: half a way. Default 10.
+    /// Time from a cluster to the middle of the network, in ms: half of the way to another cluster.
     pub delay_ms: f64,
-    /// Part of the packets that a connection loses; they are sent again. Default 0.
+    /// Part of the packets that a connection loses, 0 to 0.5; they are sent again.
     pub loss: f64,
-    /// Bytes of a packet. Default 1200.
+    /// Bytes of a packet; 64 to 65535.
     pub packet_bytes: u64,
     /// On the links an update counts as so many times its bytes: a small model in place of a large
-    /// one. Default 1.
+    /// one.
     pub scale: f64,
-    /// Time of aggregation, outer step and block, in ms. Default 0.
+    /// Time of aggregation, outer step and agreement on what counts, in ms.
     pub settle_ms: f64,
 }
 
 /// Who carries updates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Topology {
     /// Every peer sends its update to every other one.
@@ -44,14 +45,14 @@ pub enum Topology {
 }
 
 /// `[round]`: when a round closes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Round {
-    /// Seconds after its opening when a round closes with those updates that are there, if they are
-    /// enough. 0: it waits for all. Default 0.
+    /// Seconds of virtual time after its opening when a round closes with those updates that are
+    /// there, if they are enough; 0: it waits for all.
     pub deadline_s: f64,
     /// Part of the clusters whose updates must be there for a round to close at its deadline, and
-    /// part of the clusters that must have an update for it to be there. Default 0.67.
+    /// part of the clusters that must have an update for it to be there; above 0, up to 1.
     pub quorum: f64,
 }
 

@@ -1,30 +1,32 @@
 //! The `[toy]` table.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// `[toy]`: a function of few parameters in place of a model, for the protocol's sake.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// `[toy]`: a function of few parameters in place of a model, by plain gradient descent: seconds
+/// instead of hours, for the protocol's sake. Read with `scenario.objective = "toy"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Toy {
-    /// `quadratic` or `logistic`. Default `quadratic`.
+    /// Which function.
     pub kind: ToyKind,
-    /// Parameters. Default 256.
+    /// How many parameters; 1 to 1048576.
     pub parameters: usize,
-    /// Tensors that they are divided into. Default 2.
+    /// Tensors that the parameters are divided into, 1 to 64; fragments are made of these.
     pub tensors: usize,
-    /// Ratio of the largest to the smallest curvature of `quadratic`. Default 10.
+    /// Ratio of the largest to the smallest curvature of `quadratic`; 1 or more.
     pub condition: f64,
-    /// Deviation of an inner step's gradient noise, on average over the parameters. Default 0.1.
+    /// Deviation of an inner step's gradient noise, on average over the parameters.
     pub noise: f64,
-    /// Deviation of the clusters' optima (or labels' weights) from the common one. Default 0.1.
+    /// Deviation of the clusters' optima (or labels' weights) from the common one.
     pub spread: f64,
-    /// Inner learning rate (of plain gradient descent). Default 0.1.
+    /// Inner learning rate.
     pub lr: f64,
 }
 
 /// Which function.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ToyKind {
     /// Half the squared distance from an optimum, each direction with its curvature.
