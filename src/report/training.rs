@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use rayon::prelude::*;
 use toml::Table;
 
 use super::Error;
@@ -126,7 +127,7 @@ pub(super) fn show(runs: &[Run], page: &mut Page) {
     ];
     // What no run has logged is not shown.
     figures.retain(|chart| chart.series.iter().any(|s| !s.points.is_empty()));
-    let figures: Vec<String> = figures.iter().map(Chart::figure).collect();
+    let figures: Vec<String> = figures.par_iter().map(Chart::figure).collect();
     page.figures(&figures);
     page.subheading("Settings");
     for run in runs.iter().take(MAX_TEXTS) {
