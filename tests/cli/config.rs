@@ -44,6 +44,21 @@ fn the_settings_in_force_are_those_that_a_run_keeps() {
     show(&["optim.lrs=1"]).refused(1, &["--set: optim.lrs: unknown key; did you mean optim.lr?"]);
 }
 
+#[test]
+fn the_example_of_the_reference_is_a_run_file() {
+    let text = neuroshard(&["config", "reference"]).ok().stdout;
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("run.toml");
+    fs::write(&path, example).unwrap();
+    let shown = neuroshard(&["config", "show", "--config", path.to_str().unwrap()]).ok().stdout;
+    let said = example.lines().filter(|line| line.contains(" = ") && !line.contains("1e-3"));
+    assert!(said.clone().count() > 5);
+    for line in said {
+        assert!(shown.contains(&format!("{line}\n")), "{line}: {shown}");
+    }
+}
+
 /// The keys of every table, as the reference has them.
 fn keys() -> BTreeMap<String, BTreeSet<String>> {
     let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

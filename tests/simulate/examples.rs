@@ -37,3 +37,20 @@ fn every_example_is_a_scenario_and_toys_run() {
         }
     }
 }
+
+#[test]
+fn every_example_in_a_guide_is_part_of_a_scenario() {
+    let mut seen = 0;
+    for guide in ["docs/SIMULATE.md", "docs/ATTACKERS.md"] {
+        let text = fs::read_to_string(guide).unwrap();
+        for example in text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap())
+        {
+            // Where it has liars only, honest clusters are left to the reader.
+            let text = format!("{example}\n[[clusters]]\ncount = 8\n");
+            let read = scenario(&Setting::of(guide, &text), &["train.steps=100".to_owned()]);
+            read.unwrap_or_else(|e| panic!("{e}\n{example}"));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2);
+}

@@ -174,16 +174,36 @@ fn attacks(text: &mut String) {
     }
 }
 
-const BEFORE: &str = "\
-# Configuration reference
+const BEFORE: &str = r#"# Configuration reference
 
 Every table and key of a run file (`neuroshard train` and others) and of a scenario file (`neuroshard simulate`), made from the
 code by `neuroshard config reference`.
 
-Files are TOML, and every key has a default, so an empty file is a valid one. What a file says lies over the defaults, and
-`--set section.key=value` on the command line lies over the file; it may be given many times, and the last one wins. Text may stand
-there without quotes: `--set model.preset=tiny`. A key or table that does not exist is an error that names the nearest one that
-does, and all errors are told at once, each with its file, line and key.
+Files are TOML, and every key has a default, so an empty file is a valid run file. One that says something:
+
+```toml
+[run]
+dir = "runs/books"
+
+[model]
+preset = "tiny"
+recompute = true
+
+[data]
+dir = "data/books"
+
+[train]
+steps = 1000
+seq_len = 512
+
+[optim]
+lr = 1e-3
+schedule = "wsd"
+```
+
+What a file says lies over the defaults, and `--set section.key=value` on the command line lies over the file; it may be given many
+times, and the last one wins. Text may stand there without quotes: `--set model.preset=tiny`. A key or table that does not exist is an
+error that says which there are, and all errors are told at once, each with its file, line and key.
 
 `neuroshard config show --config run.toml --set train.steps=1000` checks a run file and prints all settings in force; every run keeps
 them as `config.toml` in its folder, and every simulation as `scenario.toml`.
@@ -192,7 +212,7 @@ A *word* is one of those listed below its table; in a file, words, text and path
 yes, a key is part of the job: it decides the weights, to the bit, and a run can be resumed only with the same value. All other
 keys may change between a run and its resume: they decide time, memory, places or what is reported, and a training with other
 values of them ends in the same bits.
-";
+"#;
 
 const SCENARIO_FILES: &str = "\
 A scenario has the tables SHARED of a run file, for the training inside each cluster, and those below.
