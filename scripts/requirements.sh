@@ -86,3 +86,13 @@ require_pip() {
     exit 1
   fi
 }
+
+# Sets $program to what NEUROSHARD_BIN names, else to a debug build.
+debug_program() {
+  program=${NEUROSHARD_BIN:-}
+  if [ -z "$program" ]; then
+    require_rust
+    cargo build --locked
+    program=${CARGO_TARGET_DIR:-target}/debug/neuroshard
+  fi
+}

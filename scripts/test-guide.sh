@@ -4,13 +4,8 @@
 # Its Python block runs where $PYTHON (or python3) has torch and transformers; else that is skipped, loudly.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-program=${NEUROSHARD_BIN:-}
-if [ -z "$program" ]; then
-  . scripts/requirements.sh
-  require_rust
-  cargo build --locked
-  program=${CARGO_TARGET_DIR:-target}/debug/neuroshard
-fi
+. scripts/requirements.sh
+debug_program
 program=$(realpath "$program")
 python=$(command -v "${PYTHON:-python3}" || true)
 work=$(mktemp -d)

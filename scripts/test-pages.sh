@@ -17,13 +17,8 @@ if ! command -v python3 >/dev/null; then
   echo "SKIPPED LOUDLY: test-pages.sh found no python3 to look at screenshots with"; exit 0
 fi
 
-program=${NEUROSHARD_BIN:-}
-if [ -z "$program" ]; then
-  . scripts/requirements.sh
-  require_rust
-  cargo build --locked
-  program=${CARGO_TARGET_DIR:-target}/debug/neuroshard
-fi
+. scripts/requirements.sh
+debug_program
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
