@@ -62,7 +62,9 @@ root=$(neuroshard data show data/books | awk '$1 == "root" {print $2}')
 neuroshard data prepare books --out data/again --vocab-size 600 --licence "public domain" >/dev/null 2>&1
 neuroshard data show data/again | grep -q "$root" || wrong "a second preparation has another root"
 cp -r data/again data/changed
-printf 'x' | dd of=data/changed/shard-000000.tokens bs=1 seek=5000 conv=notrunc status=none
+shard=data/changed/shard-000000.tokens
+byte=$(od -An -tu1 -j5000 -N1 "$shard")
+printf "\\x$(printf %02x $((byte ^ 1)))" | dd of="$shard" bs=1 seek=5000 conv=notrunc status=none
 ! neuroshard data verify data/changed >/dev/null 2>changed.err || wrong "a changed byte was not found"
 grep -q shard-000000.tokens changed.err || wrong "the shard with the changed byte is not named: $(cat changed.err)"
 neuroshard train --config run.toml --set run.dir=runs/whole >/dev/null 2>&1
