@@ -35,7 +35,7 @@ pub fn reference() -> String {
     text.push_str(&format!("\n## Run files\n\n{}\n", contents(RUN.iter())));
     for section in RUN {
         let name = section.name();
-        describe(&mut text, "###", &section.written(), section, |key| {
+        describe(&mut text, &section.written(), section, |key| {
             Some(name == "data" || decisive.contains_key(&format!("{name}.{key}")))
         });
         if name == "model" {
@@ -49,11 +49,11 @@ pub fn reference() -> String {
     let lead = SCENARIO_FILES.replace("SHARED", &shared.join(" "));
     text.push_str(&format!("\n## Scenario files\n\n{lead}\n{}\n", contents(own())));
     for section in own() {
-        describe(&mut text, "###", &section.written(), section, |_| None);
+        describe(&mut text, &section.written(), section, |_| None);
     }
     for section in INSIDE {
         let heading = format!("clusters.{}", section.name());
-        describe(&mut text, "###", &heading, section, |_| None);
+        describe(&mut text, &heading, section, |_| None);
     }
     attacks(&mut text);
     text
@@ -67,13 +67,12 @@ fn contents<'a>(sections: impl Iterator<Item = &'a Section>) -> String {
 /// A table of a file: what it is about, its keys, and the words that they may be.
 fn describe(
     text: &mut String,
-    level: &str,
     heading: &str,
     section: &Section,
     decides: impl Fn(&str) -> Option<bool>,
 ) {
     let schema = section.schema().to_value();
-    text.push_str(&format!("\n{level} `{heading}`\n\n{}\n\n", about(&described(&schema))));
+    text.push_str(&format!("\n### `{heading}`\n\n{}\n\n", about(&described(&schema))));
     let keys = section.keys().iter().map(|&name| (name, Key::of(&schema["properties"][name])));
     let keys: Vec<_> = keys.collect();
     let decides_any = keys.iter().any(|(name, _)| decides(name).is_some());
