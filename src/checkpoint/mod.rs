@@ -22,6 +22,7 @@ mod seal;
 mod slice;
 mod span;
 mod subtree;
+mod together;
 mod verify;
 mod write;
 
@@ -32,6 +33,7 @@ pub use folder::{Latest, latest, list, path_of, remove_old, remove_unfinished};
 pub use manifest::{FORMAT, FileEntry, Manifest, TensorEntry, VERSION};
 pub use read::Saved;
 pub use seal::{UNSEALED, seal, seal_holds};
+pub use together::{all_agree, on_first};
 pub use write::{Attachment, Contents, write};
 
 use crate::tensor::Shape;

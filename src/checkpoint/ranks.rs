@@ -4,7 +4,6 @@
 //! All goes from rank to rank, up and down a binary tree, since collectives have the patience of a
 //! training step and a disk needs its own.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use super::Error;
@@ -102,10 +101,7 @@ impl<T: Wire> Told<T> {
             Ok(fine) => Self::Fine(fine),
             Err(Error::OnRank { rank, host, cause }) => Self::Failed { rank, host, cause },
             Err(Error::Ranks(error)) => Self::Lost { rank: comm.rank(), cause: error.to_string() },
-            Err(error) => {
-                let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-                Self::Failed { rank: comm.rank(), host, cause: chain(&error) }
-            }
+            Err(error) => Self::Failed { rank: comm.rank(), host: host(), cause: chain(&error) },
         }
     }
 
@@ -202,8 +198,13 @@ fn lost(rank: usize, wanted: &str) -> Error {
     collective::Error::OutOfStep { rank, what }.into()
 }
 
+/// The name of this host.
+pub(super) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// An error with its sources, on one line.
-fn chain(error: &Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::aggregate;
+use crate::checkpoint;
 use crate::codec;
 use crate::data::DataError;
 use crate::train;
@@ -75,15 +76,9 @@ pub enum Error {
         /// What is assigned.
         assignment: String,
     },
-    /// Something that a cluster of several ranks cannot do.
-    #[error(
-        "saving a cluster of {ranks} ranks with its outer state is not built yet; use a cluster of \
-         one rank"
-    )]
-    Ranks {
-        /// How many it has.
-        ranks: usize,
-    },
+    /// The ranks of this cluster have failed together, over its files.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
     /// The operating system refused.
     #[error("cannot {doing} {}", .path.display())]
     Io {

@@ -2,37 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Cluster;
 use super::Error;
-use super::Fragment;
-use super::Outer;
 use super::Settings;
 use super::Setup;
-use super::cluster::InFlight;
 use super::cluster::Part;
 use super::fragments;
-use super::manifest::FragmentEntry;
 use super::manifest::INNER;
-use super::manifest::Kind;
 use super::manifest::MANIFEST;
 use super::manifest::Manifest;
-use super::manifest::TENSORS;
-use super::manifest::TensorEntry;
-use super::manifest::contributed;
 use super::save::identity;
-use super::save::names;
+use super::tensors::Tensors;
 use crate::aggregate::Memory;
 use crate::checkpoint;
 use crate::codec::Codec;
-use crate::codec::Residual;
 use crate::crypto::Hash;
 use crate::crypto::PeerId;
 use crate::ops::Kernels;
@@ -47,7 +34,7 @@ pub struct Resume<'a> {
     pub kernels: Arc<dyn Kernels>,
     /// The inner training.
     pub plan: &'a Plan,
-    /// The cluster's ranks: one.
+    /// The cluster's ranks.
     pub mesh: &'a Mesh,
     /// The outer loop.
     pub settings: Settings,
@@ -63,30 +50,12 @@ impl Cluster {
     /// The cluster that [`Cluster::save`] wrote into the folder `path`, and what the rules of its
     /// fragments remember. Every byte is verified; what is of another job is refused, and the
     /// difference named; no memory is taken on the file's word alone.
+    ///
+    /// Collective: every rank of the cluster reads the outer state, together they read the inner
+    /// training; how many have written it does not matter. If one fails, all do.
     pub fn load(path: &Path, resume: &Resume<'_>) -> Result<(Self, Vec<Memory>), Error> {
-        let ranks = resume.mesh.world().size();
-        if ranks != 1 {
-            return Err(Error::Ranks { ranks });
-        }
-        let manifest = Manifest::read(path)?;
-        let (at, codec) = (path.join(MANIFEST), resume.codec.as_ref());
-        check(&at, &manifest, &identity(&resume.settings, codec, resume.job, resume.peer))?;
-        let whole = fragments(&resume.plan.dims, resume.settings.fragments);
-        if manifest.fragments.len() != whole.len() {
-            let what = format!("{} fragments, not {}", manifest.fragments.len(), whole.len());
-            return Err(Error::Damaged { path: at, what });
-        }
-        let mut file = Tensors::open(path, &manifest)?;
-        let mut floats = Vec::new();
-        for fragment in &whole {
-            floats.push(file.floats(fragment)?);
-        }
-        let (mut parts, mut memories) = (Vec::new(), Vec::new());
-        for ((fragment, entry), values) in whole.into_iter().zip(&manifest.fragments).zip(floats) {
-            parts.push(file.part(fragment, entry, values, codec)?);
-            memories.push(file.memory(&parts[parts.len() - 1].fragment)?);
-        }
-        file.end()?;
+        let world = resume.mesh.world().as_ref();
+        let (manifest, parts, memories) = checkpoint::all_agree(world, outer_state(path, resume))?;
         let layers: Range<usize> = 0..resume.plan.dims.layers;
         let inner = checkpoint::path_of(&path.join(INNER), manifest.step);
         let (kernels, plan) = (resume.kernels.clone(), resume.plan);
@@ -101,12 +70,43 @@ impl Cluster {
         };
         let cluster = Self::of(setup, parts);
         // The files may each be whole, and of different moments.
-        if cluster.state_hash()? != manifest.state_hash {
-            let what = "the state that its files make up has another hash".into();
-            return Err(Error::Damaged { path: at, what });
-        }
+        let is_whole = cluster.state_hash()? == manifest.state_hash;
+        let whole = if is_whole { Ok(()) } else { Err(other_moment(path)) };
+        checkpoint::all_agree(world, whole)?;
         Ok((cluster, memories))
     }
+}
+
+/// What stands beside the inner training.
+type OuterState = (Manifest, Vec<Part>, Vec<Memory>);
+
+/// Reads the outer state, alone.
+fn outer_state(path: &Path, resume: &Resume<'_>) -> Result<OuterState, Error> {
+    let manifest = Manifest::read(path)?;
+    let (at, codec) = (path.join(MANIFEST), resume.codec.as_ref());
+    check(&at, &manifest, &identity(&resume.settings, codec, resume.job, resume.peer))?;
+    let whole = fragments(&resume.plan.dims, resume.settings.fragments);
+    if manifest.fragments.len() != whole.len() {
+        let what = format!("{} fragments, not {}", manifest.fragments.len(), whole.len());
+        return Err(Error::Damaged { path: at, what });
+    }
+    let mut file = Tensors::open(path, &manifest)?;
+    let mut floats = Vec::new();
+    for fragment in &whole {
+        floats.push(file.floats(fragment)?);
+    }
+    let (mut parts, mut memories) = (Vec::new(), Vec::new());
+    for ((fragment, entry), values) in whole.into_iter().zip(&manifest.fragments).zip(floats) {
+        parts.push(file.part(fragment, entry, values, codec)?);
+        memories.push(file.memory(&parts[parts.len() - 1].fragment)?);
+    }
+    file.end()?;
+    Ok((manifest, parts, memories))
+}
+
+fn other_moment(path: &Path) -> Error {
+    let what = "the state that its files make up has another hash".into();
+    Error::Damaged { path: path.join(MANIFEST), what }
 }
 
 fn check(path: &Path, manifest: &Manifest, now: &BTreeMap<String, String>) -> Result<(), Error> {
@@ -128,167 +128,3 @@ fn check(path: &Path, manifest: &Manifest, now: &BTreeMap<String, String>) -> Re
         }
     }
 }
-
-/// `outer.safetensors`, read from front to back as its table says.
-struct Tensors {
-    path: PathBuf,
-    file: File,
-    left: VecDeque<TensorEntry>,
-}
-
-/// The f32 tensors of a fragment.
-struct Floats {
-    weights: Vec<f32>,
-    momentum: Vec<f32>,
-    last_aggregate: Vec<f32>,
-    residual: Vec<f32>,
-    last_pseudo_gradient: Vec<f32>,
-}
-
-impl Tensors {
-    /// Opens the file and checks its length and header.
-    fn open(folder: &Path, manifest: &Manifest) -> Result<Self, Error> {
-        let path = folder.join(TENSORS);
-        let damaged = |what: &str| Error::Damaged { path: path.clone(), what: what.into() };
-        let mut file = File::open(&path).map_err(Error::io("open", &path))?;
-        let got = file.metadata().map_err(Error::io("inspect", &path))?.len();
-        if got != manifest.size_bytes {
-            let want = manifest.size_bytes;
-            return Err(damaged(&format!(
-                "{got} bytes, should be {want}: truncated or overwritten"
-            )));
-        }
-        let head = Manifest::head_of(&manifest.tensors);
-        let head = head.ok_or_else(|| damaged("its tensors are larger than a machine"))?;
-        let sizes = manifest.tensors.iter().map(TensorEntry::size_bytes);
-        let all = sizes.chain([Some(head.len() as u64)]).try_fold(0u64, |n, s| n.checked_add(s?));
-        if all != Some(got) || checkpoint::hash_bytes(&head) != manifest.head_hash {
-            return Err(damaged("its table does not fit the file"));
-        }
-        let mut found = vec![0; head.len()];
-        file.read_exact(&mut found).map_err(Error::io("read", &path))?;
-        if found != head {
-            return Err(damaged("its header is not that of its table"));
-        }
-        Ok(Self { path, file, left: manifest.tensors.clone().into() })
-    }
-
-    /// The elements of the next tensor, if that is `name`. All tensors together are as long as the
-    /// file, so what is allocated is there to be read.
-    fn next(&mut self, name: &str, kind: Kind, most: u64) -> Result<Option<Vec<u8>>, Error> {
-        if self.left.front().is_none_or(|entry| entry.name != name) {
-            return Ok(None);
-        }
-        let Some(entry) = self.left.pop_front() else { return Ok(None) };
-        let damaged = |what: String| Error::Damaged { path: self.path.clone(), what };
-        let size_bytes =
-            entry.size_bytes().filter(|_| entry.dtype == kind && entry.elements <= most);
-        let size_bytes = size_bytes.and_then(|size| usize::try_from(size).ok());
-        let size_bytes =
-            size_bytes.ok_or_else(|| damaged(format!("tensor {name} is none of this model")))?;
-        let mut bytes = vec![0; size_bytes];
-        self.file.read_exact(&mut bytes).map_err(Error::io("read", &self.path))?;
-        if checkpoint::hash_bytes(&bytes) != entry.hash {
-            let what = format!("tensor {name} does not match its hash: bytes have changed");
-            return Err(damaged(what));
-        }
-        Ok(Some(bytes))
-    }
-
-    /// An f32 tensor of `elements` elements; empty if it is not there.
-    fn f32(&mut self, name: &str, elements: usize) -> Result<Vec<f32>, Error> {
-        let Some(bytes) = self.next(name, Kind::F32, elements as u64)? else {
-            return Ok(Vec::new());
-        };
-        let (words, _) = bytes.as_chunks::<4>();
-        let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        match values.len() == elements {
-            true => Ok(values),
-            false => Err(self.lacks(name)),
-        }
-    }
-
-    fn bytes(&mut self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
-        self.next(name, Kind::U8, most)
-    }
-
-    fn lacks(&self, name: &str) -> Error {
-        Error::Damaged { path: self.path.clone(), what: format!("tensor {name} is not whole") }
-    }
-
-    fn floats(&mut self, fragment: &Fragment) -> Result<Floats, Error> {
-        let (p, elements) = (fragment.index, fragment.layout.elements());
-        let floats = Floats {
-            weights: self.f32(&names::weights(p), elements)?,
-            momentum: self.f32(&names::momentum(p), elements)?,
-            last_aggregate: self.f32(&names::last_aggregate(p), elements)?,
-            residual: self.f32(&names::residual(p), elements)?,
-            last_pseudo_gradient: self.f32(&names::last_pseudo_gradient(p), elements)?,
-        };
-        for (name, values) in
-            [(names::weights(p), &floats.weights), (names::residual(p), &floats.residual)]
-        {
-            if values.len() != elements {
-                return Err(self.lacks(&name));
-            }
-        }
-        Ok(floats)
-    }
-
-    fn part(
-        &mut self,
-        fragment: Fragment,
-        entry: &FragmentEntry,
-        values: Floats,
-        codec: &dyn Codec,
-    ) -> Result<Part, Error> {
-        let name = names::in_flight(fragment.index);
-        let blocks = fragment.layout.blocks().iter();
-        let most: usize = blocks.map(|block| 4 + codec.max_bytes(block.len())).sum();
-        let bytes = self.bytes(&name, (most + MAX_HEADER_BYTES) as u64)?;
-        let in_flight = match (bytes, &entry.in_flight) {
-            (Some(bytes), Some(words)) => {
-                Some(InFlight { bytes: bytes.into(), contributed: contributed(words) })
-            }
-            (None, None) => None,
-            _ => return Err(self.lacks(&name)),
-        };
-        let outer = Outer {
-            round: entry.round,
-            weights: values.weights,
-            momentum: values.momentum,
-            last: values.last_aggregate,
-        };
-        Ok(Part {
-            fragment,
-            outer: Arc::new(outer),
-            residual: Residual::from_values(values.residual),
-            last: values.last_pseudo_gradient,
-            in_flight,
-        })
-    }
-
-    fn memory(&mut self, fragment: &Fragment) -> Result<Memory, Error> {
-        let name = names::memory(fragment.index);
-        let Some(bytes) = self.bytes(&name, u64::MAX)? else { return Err(self.lacks(&name)) };
-        let read = Memory::from_bytes(fragment.layout.elements(), &bytes);
-        read.map_err(|e| Error::Damaged {
-            path: self.path.clone(),
-            what: format!("tensor {name}: {e}"),
-        })
-    }
-
-    /// Everything must have been read.
-    fn end(self) -> Result<(), Error> {
-        match self.left.front() {
-            None => Ok(()),
-            Some(entry) => {
-                let what = format!("tensor {} is none of this model", entry.name);
-                Err(Error::Damaged { path: self.path, what })
-            }
-        }
-    }
-}
-
-/// The header of an update is shorter.
-const MAX_HEADER_BYTES: usize = 1024;

@@ -24,6 +24,7 @@ mod rhythm;
 mod save;
 mod settings;
 mod settle;
+mod tensors;
 
 pub use assignment::Assignment;
 pub use cluster::Cluster;

@@ -38,30 +38,34 @@ impl Cluster {
     /// fragments, and keep what they remember. A folder of that name is replaced once the new one is
     /// whole.
     ///
+    /// Collective: the ranks of the cluster write the inner training together. All of them hold the
+    /// same outer state, which the first one writes; so the bytes do not depend on their number.
+    ///
     /// # Panics
     /// If there is not one rule per fragment (a bug of the caller).
     pub fn save(&self, dir: &Path, config: &str, rules: &[Aggregator]) -> Result<PathBuf, Error> {
         assert_eq!(rules.len(), self.parts.len(), "a rule per fragment");
-        let ranks = self.trainer.mesh().world().size();
-        if ranks != 1 {
-            return Err(Error::Ranks { ranks });
-        }
-        fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        let world = self.trainer.mesh().world().as_ref();
         let unfinished = dir.join(format!("{UNFINISHED}{:08}-cluster", self.done()));
-        remove_if_there(&unfinished)?;
-        let written = self.write(&unfinished, config, rules);
         let path = checkpoint::path_of(dir, self.done());
-        let published = written.and_then(|()| publish(dir, &unfinished, &path));
-        if published.is_err() {
+        let published = checkpoint::on_first(world, || make(dir, &unfinished))
+            .and_then(|()| Ok(self.trainer.save(&unfinished.join(INNER), config, &[])?))
+            .and_then(|_| self.state_hash())
+            .and_then(|state_hash| {
+                checkpoint::on_first(world, || {
+                    self.write(&unfinished, state_hash, rules)?;
+                    publish(dir, &unfinished, &path)
+                })
+            });
+        if published.is_err() && world.rank() == 0 {
             // The error that matters is the first one.
             let _ = fs::remove_dir_all(&unfinished);
         }
         published.map(|()| path)
     }
 
-    fn write(&self, folder: &Path, config: &str, rules: &[Aggregator]) -> Result<(), Error> {
-        fs::create_dir(folder).map_err(Error::io("create", folder))?;
-        self.trainer.save(&folder.join(INNER), config, &[])?;
+    /// Writes what stands beside the inner training. For one rank.
+    fn write(&self, folder: &Path, state_hash: Hash, rules: &[Aggregator]) -> Result<(), Error> {
         let memories: Vec<_> = rules.iter().map(|rule| rule.memory().to_bytes()).collect();
         let contents = self.contents(&memories);
         let entry = |(name, kind, bytes): &(String, Kind, &[u8])| TensorEntry {
@@ -85,7 +89,7 @@ impl Cluster {
             format: FORMAT.into(),
             version: VERSION,
             step: self.done(),
-            state_hash: self.state_hash()?,
+            state_hash,
             job: identity(&self.settings, self.codec().as_ref(), self.job, self.peer()),
             assignment: self.assignment,
             fragments: self.parts.iter().map(fragment).collect(),
@@ -174,6 +178,13 @@ pub(super) fn identity(
     all.extend([("codec".to_owned(), spec), ("job".to_owned(), job.to_string())]);
     all.insert("peer".to_owned(), peer.to_string());
     all
+}
+
+/// Makes the folder that is not whole yet, an old one of its name removed.
+fn make(dir: &Path, unfinished: &Path) -> Result<(), Error> {
+    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    remove_if_there(unfinished)?;
+    fs::create_dir(unfinished).map_err(Error::io("create", unfinished))
 }
 
 /// Renames the finished folder into place; after that it exists.

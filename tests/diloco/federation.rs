@@ -43,6 +43,7 @@ warmup_steps = 4
 /// Everything that clusters of one job share.
 pub struct Job {
     pub plan: Plan,
+    pub device: backend::Config,
     pub kernels: Arc<dyn Kernels>,
     pub loader: Loader,
     pub codec: Arc<dyn Codec>,
@@ -60,6 +61,7 @@ impl Job {
         Self {
             loader: Loader::new(dataset, plan.seed, seq_len, batch).unwrap(),
             kernels: backend::select(&config.device).unwrap(),
+            device: config.device,
             codec: dense().into(),
             id: Hash([7; 32]),
             plan,
@@ -67,8 +69,13 @@ impl Job {
     }
 
     pub fn trainer(&self) -> Trainer {
-        let (mesh, layers) = (Mesh::single(self.plan.parallel.shards), 0..self.plan.dims.layers);
-        Trainer::new(self.kernels.clone(), &self.plan, &mesh, layers).unwrap()
+        self.trainer_on(&Mesh::single(self.plan.parallel.shards), &self.kernels)
+    }
+
+    /// A rank's, whose kernels must be its own: ranks wait for each other on their threads.
+    pub fn trainer_on(&self, mesh: &Mesh, kernels: &Arc<dyn Kernels>) -> Trainer {
+        let layers = 0..self.plan.dims.layers;
+        Trainer::new(kernels.clone(), &self.plan, mesh, layers).unwrap()
     }
 
     pub fn settings(&self, outer: &diloco::Config, peers: u64) -> Settings {
@@ -76,8 +83,18 @@ impl Job {
     }
 
     pub fn setup(&self, outer: &diloco::Config, peer: u64, peers: u64) -> Setup {
+        self.setup_of(self.trainer(), outer, peer, peers)
+    }
+
+    pub fn setup_of(
+        &self,
+        trainer: Trainer,
+        outer: &diloco::Config,
+        peer: u64,
+        peers: u64,
+    ) -> Setup {
         Setup {
-            trainer: self.trainer(),
+            trainer,
             settings: self.settings(outer, peers),
             codec: self.codec.clone(),
             job: self.id,

@@ -3,6 +3,7 @@
 
 mod federation;
 mod golden;
+mod ranks;
 mod reference;
 mod resume;
 mod rounds;
