@@ -10,6 +10,7 @@ use super::Error;
 use super::subtree::Piece;
 use crate::collective;
 use crate::collective::Communicator;
+use crate::collective::host_name;
 
 /// What can be told.
 pub(super) trait Wire: Sized {
@@ -101,7 +102,9 @@ impl<T: Wire> Told<T> {
             Ok(fine) => Self::Fine(fine),
             Err(Error::OnRank { rank, host, cause }) => Self::Failed { rank, host, cause },
             Err(Error::Ranks(error)) => Self::Lost { rank: comm.rank(), cause: error.to_string() },
-            Err(error) => Self::Failed { rank: comm.rank(), host: host(), cause: chain(&error) },
+            Err(error) => {
+                Self::Failed { rank: comm.rank(), host: host_name(), cause: chain(&error) }
+            }
         }
     }
 
@@ -196,11 +199,6 @@ fn length(from: usize, bytes: [u8; 8]) -> Result<usize, Error> {
 fn lost(rank: usize, wanted: &str) -> Error {
     let what = format!("expected {wanted}, and it sent something else");
     collective::Error::OutOfStep { rank, what }.into()
-}
-
-/// The name of this host.
-pub(super) fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// An error with its sources, on one line.

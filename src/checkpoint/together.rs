@@ -1,9 +1,10 @@
 //! What others save beside a checkpoint, with errors of their own: done so that no rank waits for one
-//! that has failed.
+//! that has failed, and, unlike `train::agree`, with the patience that a disk needs.
 
 use super::Error;
 use super::ranks;
 use crate::collective::Communicator;
+use crate::collective::host_name;
 
 /// Calls `job` on rank 0; nobody returns before it has ended. If it fails, rank 0 keeps its error and
 /// the others are told of it.
@@ -29,8 +30,7 @@ where
 
 /// What the others are told of `error`, which goes to `own`.
 fn keep<E: std::error::Error>(comm: &dyn Communicator, error: E, own: &mut Option<E>) -> Error {
-    let told =
-        Error::OnRank { rank: comm.rank(), host: ranks::host(), cause: ranks::chain(&error) };
+    let told = Error::OnRank { rank: comm.rank(), host: host_name(), cause: ranks::chain(&error) };
     *own = Some(error);
     told
 }

@@ -38,6 +38,7 @@ pub use device::{DeviceRanks, device_group, device_ranks};
 pub use error::Error;
 pub use group::group;
 pub use hosts::Hosts;
+pub(crate) use hosts::host_name;
 pub use lane::{Lane, Ticket};
 pub use parts::Parts;
 pub use request::{Completion, Request};

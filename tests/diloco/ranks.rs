@@ -57,7 +57,7 @@ impl Rank<'_> {
         self.load_with(path, self.job.settings(self.outer, PEERS))
     }
 
-    /// Turns until inner step `until`, or the end; then the state, and a save if there is a place.
+    /// Turns until inner step `until`, or the end; then a save below `dir`, and the state.
     fn run(&self, mut cluster: Cluster, mut exchange: InMemory, until: u64, dir: &Path) -> Hash {
         let mut rules: Vec<_> = (0..cluster.fragments()).map(|_| self.job.aggregator()).collect();
         for (about, bytes) in (0..cluster.fragments()).filter_map(|p| cluster.update(p)) {
@@ -189,8 +189,8 @@ fn a_rank_that_fails_fails_all() {
     let (job, outer) = (Job::new(&[]), averaging(6));
     let temp = tempfile::tempdir().unwrap();
     run(&job, &outer, 2, None, (temp.path(), 6));
-    let fail = |what: &str, load: &(dyn Fn(Rank<'_>) -> Result<(), Error> + Sync)| {
-        let told = on_ranks(&job, &outer, 2, |rank| load(rank).expect_err(what).to_string());
+    let fail = |what: &str, attempt: &(dyn Fn(Rank<'_>) -> Result<(), Error> + Sync)| {
+        let told = on_ranks(&job, &outer, 2, |rank| attempt(rank).expect_err(what).to_string());
         told.into_iter().next().unwrap()
     };
     // The second rank was started with another learning rate.
